@@ -1,0 +1,115 @@
+"""People, what they may do, and the tokens that let them in."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, ClassVar
+
+from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.contrib.auth.models import PermissionsMixin
+from django.db import models
+
+from zcplatform.lib import clock
+from zcplatform.lib.actors import Actor
+
+
+class UserManager(BaseUserManager["User"]):
+    def get_by_natural_key(self, username: str | None) -> User:
+        from accounts.emails import normalise_email
+
+        return self.get(email=normalise_email(username or ""))
+
+    def create_user(self, email: str, **fields: Any) -> User:
+        """Create a user without a password: people come in by a link or a code."""
+        from accounts.emails import normalise_email
+
+        user = self.model(email=normalise_email(email), **fields)
+        user.set_unusable_password()
+        user.save(using=self._db)
+        return user
+
+    def create_superuser(self, email: str, **fields: Any) -> User:
+        return self.create_user(email, is_superuser=True, **fields)
+
+
+class User(AbstractBaseUser, PermissionsMixin):
+    """A person, known by a normalised e-mail address. ``is_superuser`` is the platform's super-admin."""
+
+    public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    email = models.EmailField(unique=True)
+    name = models.CharField(max_length=100, blank=True)
+    is_active = models.BooleanField(default=True)
+    created_at = models.DateTimeField(default=clock.now, editable=False)
+
+    objects: ClassVar[UserManager] = UserManager()
+    USERNAME_FIELD = "email"
+    REQUIRED_FIELDS: ClassVar[list[str]] = []
+
+    class Meta:
+        db_table = "users"
+
+    def __str__(self) -> str:
+        return self.email
+
+    @property
+    def is_staff(self) -> bool:
+        return self.is_superuser
+
+    def as_actor(self, *, ip: str = "", request_id: str = "") -> Actor:
+        return Actor(
+            label=self.email,
+            user_id=self.pk,
+            public_id=str(self.public_id),
+            email=self.email,
+            unrestricted=self.is_superuser and self.is_active,
+            ip=ip,
+            request_id=request_id,
+        )
+
+
+class Role(models.Model):
+    """A custom role: a name and its abilities. The built-in four stand in ``accounts.permissions``."""
+
+    name = models.SlugField(max_length=40, unique=True)
+    label = models.CharField(max_length=80)
+    abilities = models.JSONField(default=list)
+
+    class Meta:
+        db_table = "roles"
+
+    def __str__(self) -> str:
+        return self.label
+
+
+class LoginLink(models.Model):
+    """A single-use way in, stored hashed; the token itself is shown once, to whoever made it."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="login_links")
+    token_hash = models.CharField(max_length=64, unique=True)
+    created_at = models.DateTimeField(default=clock.now)
+    expires_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        db_table = "login_links"
+
+    def __str__(self) -> str:
+        return f"login link of {self.user_id}"
+
+
+class IdempotencyKey(models.Model):
+    """The remembered answer to a write, so that a client that did not hear it may ask again."""
+
+    scope = models.CharField(max_length=120)
+    key = models.CharField(max_length=128)
+    fingerprint = models.CharField(max_length=64)
+    status = models.PositiveSmallIntegerField(null=True)
+    response = models.JSONField(null=True)
+    created_at = models.DateTimeField(default=clock.now, db_index=True)
+
+    class Meta:
+        db_table = "idempotency_keys"
+        constraints = [models.UniqueConstraint(fields=["scope", "key"], name="idempotency_scope_key")]
+
+    def __str__(self) -> str:
+        return self.key

@@ -1,0 +1,49 @@
+"""Facts about many rows."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.db import models
+from django.db.models import Exists, OuterRef, Q
+from django.db.models.functions import Now
+
+from tenants.states import RunStatus, Status
+from zcplatform.lib.actors import Actor
+
+
+class TenantQuerySet(models.QuerySet[Any]):
+    def alive(self) -> TenantQuerySet:
+        return self.exclude(status=Status.DELETED)
+
+    def visible_to(self, actor: Actor) -> TenantQuerySet:
+        """Those the actor is a member of; all for the platform, an operator and a super-admin."""
+        if actor.unrestricted:
+            return self.all()
+        return self.alive().filter(members__user_id=actor.user_id or 0, members__user__is_active=True)
+
+    def routed(self) -> TenantQuerySet:
+        return self.alive().filter(routed=True, port__isnull=False)
+
+
+class RunQuerySet(models.QuerySet[Any]):
+    def claimable(self) -> RunQuerySet:
+        """Runs that a worker may take now: queued, parked and due, or left behind by a dead worker; and no
+        other run of the same tenant still has a worker inside."""
+        others = self.model._default_manager.filter(tenant=OuterRef("tenant"), lease_until__gt=Now()).exclude(
+            pk=OuterRef("pk")
+        )
+        due = (
+            Q(status=RunStatus.QUEUED)
+            | Q(status=RunStatus.PARKED, next_attempt_at__lte=Now())
+            | Q(status=RunStatus.RUNNING, lease_until__lt=Now())
+            | Q(status=RunStatus.RUNNING, lease_until__isnull=True)
+        )
+        return self.filter(due).exclude(Exists(others))
+
+    def due_for_queue(self, *, patience_s: float = 10) -> RunQuerySet:
+        """Claimable runs of which the queue has not been told, or was told so long ago that the task is lost."""
+        return self.claimable().filter(
+            Q(enqueued_at__isnull=True) | Q(enqueued_at__lt=Now() - timedelta(seconds=patience_s))
+        )

@@ -1,0 +1,198 @@
+"""The contract between the platform and whatever runs the agents: frozen spec in, JSON handle out.
+
+Every verb may be called again after a crash: it looks first at what is there. Every verb raises
+``DependencyDown`` (or ``DependencyTimeout`` when the act may have been applied) when the engine does not
+answer, and ``RunFailed`` with a ``Reason`` as its type when trying again as it is can't help. What does not
+bear this installation's labels is never touched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+LABEL_INSTANCE = "zcplatform.instance"
+LABEL_TENANT = "zcplatform.tenant"
+LABEL_RUN = "zcplatform.run"
+LABEL_EPOCH = "zcplatform.epoch"
+LABEL_SPEC = "zcplatform.spec"
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where an agent finds itself, as seen from inside: what its config file must say."""
+
+    listen_host: str
+    listen_port: int
+    config_dir: PurePosixPath
+    data_dir: PurePosixPath
+
+
+@dataclass(frozen=True)
+class AgentSpec:
+    """Everything a runtime needs to run one agent. Built by ``tenants.provisioning.spec``, from our own rows only.
+
+    ``memory_mb`` in MiB, ``cpus`` in cores, ``folder`` is the tenant's folder on the host (``config/`` is
+    read-only to the agent, ``data/`` writable). ``epoch`` and ``run`` fence: they are labels and not part of
+    the fingerprint, so an equal agent of an earlier run is adopted.
+    """
+
+    instance: str
+    tenant: str
+    name: str
+    hostname: str
+    kind: str
+    run: str
+    epoch: int
+    slot: int
+    port: int
+    uid: int
+    image: str
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    config_dir: str
+    data_dir: str
+    listen_port: int
+    memory_mb: int
+    cpus: float
+    pids: int
+    folder: str
+    config_hash: str
+
+    def fingerprint(self) -> str:
+        """Equal for two specs that would run the same agent in the same way."""
+        same = asdict(replace(self, run="", epoch=0))
+        return hashlib.sha256(json.dumps(same, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Handle:
+    """What finds an agent again, from another process and after a restart. Names *and* id are kept."""
+
+    runtime: str
+    name: str
+    id: str
+
+    def as_json(self) -> dict[str, str]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, str]) -> Handle:
+        return cls(runtime=value["runtime"], name=value["name"], id=value["id"])
+
+
+class AgentState(StrEnum):
+    CREATED = "created"
+    RUNNING = "running"
+    EXITED = "exited"
+    ABSENT = "absent"
+
+
+@dataclass(frozen=True)
+class Observed:
+    """One agent as the engine sees it. ``restarts`` counts automatic restarts since it was started."""
+
+    handle: Handle
+    tenant: str
+    state: AgentState
+    run: str = ""
+    epoch: int = 0
+    fingerprint: str = ""
+    port: int | None = None
+    exit_code: int | None = None
+    oom_killed: bool = False
+    restarts: int = 0
+    started_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class ExecResult:
+    """``output`` is stdout and stderr as they came; ``truncated`` says that more than the cap was thrown away."""
+
+    exit_code: int | None
+    output: str
+    truncated: bool = False
+    timed_out: bool = False
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    kind: str
+    version: str
+    detail: Mapping[str, Any]
+
+
+class FolderKeeper(Protocol):
+    """Prepares and clears tenant folders, with the owner that the runtime can give them.
+
+    Layout below ``folder``: ``config/`` (files 0400) and ``data/`` (both 0700, owned by the tenant's uid where
+    owners can be changed) and ``logs/`` (the platform's). No symbolic link that a tenant planted is ever followed.
+    """
+
+    def prepare(self, folder: Path, uid: int) -> None:
+        """Make the folder and its parts, or complete what a killed worker began. RunFailed ``folder_failed``."""
+
+    def write_config(self, folder: Path, uid: int, files: Mapping[str, bytes]) -> None:
+        """Replace the content of ``config/`` by ``files``; a reader sees the old or the new file, never half of one."""
+
+    def read_config(self, folder: Path) -> dict[str, bytes]:
+        """What ``config/`` holds now; empty when there is none."""
+
+    def archive(self, folder: Path, trash: Path) -> None:
+        """Move the folder to ``trash`` by rename; already gone counts as done."""
+
+    def purge(self, trash: Path) -> None:
+        """Delete an archived folder for good; already gone counts as done."""
+
+
+class Runtime(Protocol):
+    kind: str
+    folders: FolderKeeper
+
+    def check(self) -> EngineInfo:
+        """The engine's version; DependencyDown when it does not answer."""
+
+    def place(self, *, config_dir: str, data_dir: str, listen_port: int, folder: Path, port: int) -> Placement:
+        """Where the agent will find itself: the arguments are the kind's paths inside a container, the tenant's
+        folder on the host and the tenant's host port."""
+
+    def ensure_image(self, image: str) -> str:
+        """The id of what will run; RunFailed ``image_missing`` when it is not to be had."""
+
+    def ensure_network(self, slot: int) -> str:
+        """The name of the network for this slot, made when absent."""
+
+    def create(self, spec: AgentSpec) -> Handle:
+        """Create the agent, not started. An equal one of ours (same fingerprint) is adopted, running or not;
+        a different one of ours is removed first; one that is not ours is RunFailed ``name_conflict``."""
+
+    def start(self, handle: Handle) -> None:
+        """Start it; already running is success. A host port held by something else is RunFailed ``port_conflict``."""
+
+    def stop(self, handle: Handle, *, grace_s: float = 10) -> None:
+        """SIGTERM, then SIGKILL after ``grace_s`` seconds; stopped or absent is success."""
+
+    def remove(self, handle: Handle) -> None:
+        """Kill what still runs and remove it; absent is success."""
+
+    def inspect(self, handle: Handle) -> Observed:
+        """What it is now; state ABSENT when the engine knows nothing of it."""
+
+    def find(self, tenant: str) -> list[Observed]:
+        """Everything of this installation that bears the tenant's label, whatever its state."""
+
+    def list(self) -> list[Observed]:
+        """Everything of this installation, whatever its state."""
+
+    def logs(self, handle: Handle, *, tail: int = 100) -> str:
+        """The last ``tail`` lines of stdout and stderr, UTF-8 with replacement; empty when absent."""
+
+    def exec(self, handle: Handle, argv: Sequence[str], *, timeout_s: float = 60, cap: int = 1_048_576) -> ExecResult:
+        """Run ``argv`` beside the agent, as its uid, without a shell. At the time limit the process and its
+        children are really killed. Conflict ``not_running`` when the agent does not run."""

@@ -1,0 +1,25 @@
+"""Settings of the test suite: a home of its own, keys made afresh, an installation id that nobody else has."""
+
+import os
+import tempfile
+from pathlib import Path
+
+_home = Path(os.environ.setdefault("ZC_TEST_HOME", tempfile.mkdtemp(prefix="zct-")))
+os.environ["ZCPLATFORM_HOME"] = str(_home)
+os.environ["ZCPLATFORM_CONFIG"] = str(_home / "platform.toml")
+os.environ.setdefault("ZCPLATFORM_DATABASE_URL", f"sqlite:///{_home / 'zcplatform.db'}")
+
+from zcplatform import keys  # noqa: E402
+
+keys.create_missing(_home / "keys")
+
+from zcplatform.settings import *  # noqa: E402, F403
+from zcplatform.settings import DATABASES, MIDDLEWARE  # noqa: E402
+
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    # A real file, so that threads and worker processes see the same database as the test.
+    DATABASES["default"]["TEST"] = {"NAME": str(_home / "test.db")}
+MIDDLEWARE = [m for m in MIDDLEWARE if "whitenoise" not in m]
+PORT_RANGE = (21_001, 22_500)
+CONTAINER_PREFIX = "zctest"
+SUBNET_POOL = "10.214.0.0/16"

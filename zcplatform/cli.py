@@ -1,0 +1,17 @@
+"""The entry of ``manage.py`` and of the console script ``zcplatform``; hyphens in command names are accepted."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def main() -> None:
+    """Run the management command that the arguments name."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "zcplatform.settings")
+    from django.core.management import execute_from_command_line
+
+    arguments = list(sys.argv)
+    if len(arguments) > 1 and not arguments[1].startswith("-"):
+        arguments[1] = arguments[1].replace("-", "_")
+    execute_from_command_line(arguments)

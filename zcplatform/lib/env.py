@@ -1,0 +1,88 @@
+"""Typed settings from the environment. A bad value stops the start, naming the variable."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from django.core.exceptions import ImproperlyConfigured
+
+PREFIX = "ZCPLATFORM_"
+T = TypeVar("T")
+
+
+def raw(name: str) -> str | None:
+    """``ZCPLATFORM_<NAME>``, or the content of the file that ``ZCPLATFORM_<NAME>_FILE`` points to."""
+    direct, path = os.environ.get(PREFIX + name), os.environ.get(f"{PREFIX}{name}_FILE")
+    if direct is not None and path is not None:
+        raise ImproperlyConfigured(f"Set {PREFIX}{name} or {PREFIX}{name}_FILE, not both.")
+    if path is None:
+        return direct
+    try:
+        return Path(path).read_text().strip()
+    except OSError as error:
+        raise ImproperlyConfigured(f"{PREFIX}{name}_FILE={path}: {error.strerror}.") from error
+
+
+def _typed(name: str, default: T, parse: Callable[[str], T], wanted: str) -> T:
+    value = raw(name)
+    if value is None:
+        return default
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{PREFIX}{name}={value!r}: expected {wanted}.") from error
+
+
+def text(name: str, default: str = "") -> str:
+    value = raw(name)
+    return default if value is None else value
+
+
+def integer(name: str, default: int) -> int:
+    return _typed(name, default, int, "a whole number")
+
+
+def flag(name: str, default: bool) -> bool:
+    def parse(value: str) -> bool:
+        table = {
+            "1": True,
+            "true": True,
+            "yes": True,
+            "on": True,
+            "0": False,
+            "false": False,
+            "no": False,
+            "off": False,
+            "": False,
+        }
+        if value.lower() not in table:
+            raise ValueError(value)
+        return table[value.lower()]
+
+    return _typed(name, default, parse, "1 or 0")
+
+
+def words(name: str, default: list[str]) -> list[str]:
+    value = raw(name)
+    return default if value is None else [part.strip() for part in value.split(",") if part.strip()]
+
+
+def int_range(name: str, default: tuple[int, int]) -> tuple[int, int]:
+    """``10001-12000``: both ends belong to the range."""
+
+    def parse(value: str) -> tuple[int, int]:
+        first, _, last = value.partition("-")
+        low, high = int(first), int(last)
+        if not 0 < low <= high:
+            raise ValueError(value)
+        return low, high
+
+    return _typed(name, default, parse, "a range like 10001-12000")
+
+
+def path(name: str, default: Path) -> Path:
+    value = raw(name)
+    return default if not value else Path(value).expanduser().absolute()

@@ -1,0 +1,224 @@
+"""Every setting, in one file. Each is ``ZCPLATFORM_<NAME>`` or ``ZCPLATFORM_<NAME>_FILE``; what is also in
+``platform.toml`` is overridden by the environment. A bad value stops the start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
+
+from zcplatform import keys, platform_toml
+from zcplatform.lib import env
+from zcplatform.logs import logging_config
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+HOME = env.path("HOME", BASE_DIR / "data")
+CONFIG_FILE = env.path("CONFIG", BASE_DIR / "platform.toml")
+TOML = platform_toml.load(CONFIG_FILE)
+
+# --- keys ------------------------------------------------------------------------------------------------
+KEYS_DIR = env.path("KEYS_DIR", HOME / "keys")
+SECRET_KEY = keys.read("SECRET_KEY", KEYS_DIR)  # empty before bootstrap: anything that needs it then fails loudly
+SECRET_KEY_FALLBACKS = env.words("SECRET_KEY_FALLBACKS", [])
+JWT_KEY = keys.read("JWT_KEY", KEYS_DIR)
+PEPPER = keys.read("PEPPER", KEYS_DIR)
+VAULT_KEY_FILE = env.path("VAULT_KEY_FILE", KEYS_DIR / "vault.json")
+VAULT_PASSPHRASE = env.text("VAULT_PASSPHRASE")
+# What tells this installation's containers, networks and routes from another's on the same engine.
+INSTANCE = keys.instance_id(HOME)
+
+# --- the server ------------------------------------------------------------------------------------------
+DEBUG = env.flag("DEBUG", False)
+DOMAIN = env.text("DOMAIN", TOML.server.domain).lower()
+BIND = env.text("BIND", TOML.server.bind)
+PORT = env.integer("PORT", TOML.server.port)
+WEB_WORKERS = env.integer("WEB_WORKERS", 2)
+RUN_WORKERS = env.integer("RUN_WORKERS", 4)
+PUBLIC_BASE_URL = env.text("PUBLIC_BASE_URL", TOML.server.public_base_url or f"http://{DOMAIN}:{PORT}").rstrip("/")
+if not PUBLIC_BASE_URL.startswith(("http://", "https://")):
+    raise ImproperlyConfigured(f"ZCPLATFORM_PUBLIC_BASE_URL={PUBLIC_BASE_URL!r}: expected http:// or https://.")
+IS_HTTPS = PUBLIC_BASE_URL.startswith("https://")
+PUBLIC_HOST = PUBLIC_BASE_URL.split("://", 1)[1].split("/")[0].rsplit(":", 1)[0]
+ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", sorted({PUBLIC_HOST, DOMAIN, f"api.{DOMAIN}", "127.0.0.1", "localhost"}))
+SELF_SERVICE_SIGNUP = env.flag("SELF_SERVICE_SIGNUP", False)
+
+# --- where agents run ------------------------------------------------------------------------------------
+RUNTIME = env.text("RUNTIME", "process")
+RUNTIMES = {
+    "process": "tenants.runtimes.process.ProcessRuntime",
+    "docker": "tenants.runtimes.docker.DockerRuntime",
+}
+DOCKER_HOST = env.text("DOCKER_HOST", TOML.docker.socket)
+CONTAINER_PREFIX = env.text("CONTAINER_PREFIX", TOML.docker.container_prefix)
+SUBNET_POOL = env.text("SUBNET_POOL", TOML.docker.subnet_pool)
+SUBNET_PREFIX = env.integer("SUBNET_PREFIX", TOML.docker.subnet_prefix)
+TENANTS_PER_NETWORK = env.integer("TENANTS_PER_NETWORK", TOML.docker.tenants_per_network)
+LOG_MAX_SIZE = env.text("LOG_MAX_SIZE", TOML.docker.log_max_size)
+LOG_MAX_FILES = env.integer("LOG_MAX_FILES", TOML.docker.log_max_files)
+PORT_RANGE = env.int_range("PORT_RANGE", (10_001, 12_000))
+UID_RANGE = env.int_range("UID_RANGE", (200_000, 299_999))
+TRASH_DAYS = env.integer("TRASH_DAYS", 7)
+ALLOW_UNPRIVILEGED_PROCESS = env.flag("ALLOW_UNPRIVILEGED_PROCESS", DEBUG)
+AGENTS = {
+    "demo": "tenants.agents.demo.DemoAgent",
+    "zeroclaw": "tenants.agents.zeroclaw.ZeroClawAgent",
+    "openclaw": "tenants.agents.openclaw.OpenClawAgent",
+    "nanobot": "tenants.agents.nanobot.NanobotAgent",
+}
+AGENT_IMAGES = {
+    "demo": env.text("IMAGE_DEMO", "zcplatform-demo:latest"),
+    "zeroclaw": env.text("IMAGE_ZEROCLAW", "ghcr.io/zeroclaw-labs/zeroclaw:0.8.4"),
+    "openclaw": env.text("IMAGE_OPENCLAW", "zcplatform-openclaw:2026.9.6"),
+    "nanobot": env.text("IMAGE_NANOBOT", "zcplatform-nanobot:0.3.5"),
+}
+
+# --- the router ------------------------------------------------------------------------------------------
+ROUTER = env.text("ROUTER", TOML.proxy.router)
+ROUTERS = {"direct": "tenants.routing.direct.DirectRouter", "caddy": "tenants.routing.caddy.CaddyRouter"}
+if ROUTER not in ROUTERS:
+    raise ImproperlyConfigured(f"ZCPLATFORM_ROUTER={ROUTER!r}: expected one of {', '.join(ROUTERS)}.")
+CADDY_ADMIN = env.text("CADDY_ADMIN", TOML.proxy.admin)  # a unix socket path; empty: serve starts Caddy itself
+CADDY_LISTEN = env.text("CADDY_LISTEN", TOML.proxy.listen)
+CADDY_HTTPS = env.flag("CADDY_HTTPS", TOML.proxy.https)
+TENANT_URL = env.text("TENANT_URL", "")  # pattern with {slug}; empty: made from the router, domain and port
+
+# --- Django ----------------------------------------------------------------------------------------------
+INSTALLED_APPS = [
+    "zcplatform.apps.ZcplatformConfig",
+    "audit",
+    "accounts",
+    "vault",
+    "tenants",
+    "monitoring",
+    "zcplatform.apps.AdminConfig",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "django_htmx",
+    "django_structlog",
+    "django_q",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django_structlog.middlewares.RequestMiddleware",
+    "zcplatform.middleware.EnvelopeMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+]
+ROOT_URLCONF = "zcplatform.urls"
+ASGI_APPLICATION = "zcplatform.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+AUTH_USER_MODEL = "accounts.User"
+AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend"]
+LOGIN_URL = "/login"
+LOGIN_REDIRECT_URL = "/admin/"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+USE_TZ = True
+TIME_ZONE = TOML.server.time_zone
+LANGUAGE_CODE = "en"
+USE_I18N = True
+
+# --- database --------------------------------------------------------------------------------------------
+# The figures behind these options stand in docs/adr/0003-sqlite.md: with DEFERRED, a read followed by a write
+# fails at once under load whatever the timeout; IMMEDIATE waits its turn.
+SQLITE_OPTIONS = {
+    "timeout": 20,
+    "transaction_mode": "IMMEDIATE",
+    "init_command": (
+        "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA temp_store=MEMORY; PRAGMA mmap_size=134217728; "
+        "PRAGMA journal_size_limit=67108864; PRAGMA cache_size=-20000"
+    ),
+}
+DATABASE_URL = env.text("DATABASE_URL", f"sqlite:///{HOME / 'zcplatform.db'}")
+DATABASES = {"default": dj_database_url.parse(DATABASE_URL, conn_max_age=60)}
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS
+
+# --- web security ----------------------------------------------------------------------------------------
+SESSION_COOKIE_NAME = "__Host-zc_session" if IS_HTTPS else "zc_session"
+CSRF_COOKIE_NAME = "__Host-zc_csrf" if IS_HTTPS else "zc_csrf"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = IS_HTTPS
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
+SESSION_COOKIE_AGE = 12 * 3600
+CSRF_TRUSTED_ORIGINS = [PUBLIC_BASE_URL]
+SECURE_SSL_REDIRECT = False  # Caddy holds the public listener and redirects there
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if IS_HTTPS else None
+SECURE_HSTS_SECONDS = 31_536_000 if IS_HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = IS_HTTPS
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1_048_576
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 200
+DATA_UPLOAD_MAX_NUMBER_FILES = 1
+SILENCED_SYSTEM_CHECKS = ["security.W008"]
+
+STATIC_URL = "/static/"
+STATIC_ROOT = HOME / "static"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+
+# --- mail ------------------------------------------------------------------------------------------------
+EMAIL_HOST = env.text("SMTP_HOST", TOML.smtp.host)
+EMAIL_PORT = env.integer("SMTP_PORT", TOML.smtp.port)
+EMAIL_HOST_USER = env.text("SMTP_USER", TOML.smtp.user)
+EMAIL_HOST_PASSWORD = env.text("SMTP_PASSWORD", TOML.smtp.password)
+EMAIL_USE_TLS = env.flag("SMTP_STARTTLS", TOML.smtp.starttls)
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env.text("SMTP_SENDER", TOML.smtp.sender)
+EMAIL_BACKEND = (
+    "django.core.mail.backends.smtp.EmailBackend" if EMAIL_HOST else "django.core.mail.backends.console.EmailBackend"
+)
+
+# --- the queue -------------------------------------------------------------------------------------------
+# The queue carries only "do run N"; the truth is the Run row with its lease. Why each value is what it is:
+# docs/adr/0004-queue.md.
+_QUEUE = {
+    "orm": "default",
+    "timeout": 900,
+    "retry": 3_600,
+    "max_attempts": 1,
+    "ack_failures": True,
+    "catch_up": False,
+    "recycle": 200,
+    "save_limit": 250,
+    "bulk": 1,
+    "label": "Queue",
+}
+Q_CLUSTER = {
+    **_QUEUE,
+    "name": "runs",
+    "workers": RUN_WORKERS,
+    "queue_limit": RUN_WORKERS,
+    "poll": 0.1,
+    "scheduler": False,
+    "ALT_CLUSTERS": {"sweeps": {**_QUEUE, "workers": 2, "queue_limit": 2, "poll": 1, "scheduler": True}},
+}
+
+# --- logs ------------------------------------------------------------------------------------------------
+LOG_FORMAT = env.text("LOG_FORMAT", "console" if DEBUG else "json")
+LOGGING_CONFIG = None
+LOGGING = logging_config(level=env.text("LOG_LEVEL", "INFO").upper(), form=LOG_FORMAT)
+DJANGO_STRUCTLOG_IP_LOGGING_ENABLED = False
