@@ -10,7 +10,7 @@ from tenants.models import Event, Tenant
 from zcplatform.lib.redact import censor
 
 
-def emit(tenant: Tenant, type: str, data: dict[str, Any] | None = None) -> Event:  # noqa: A002
+def emit(tenant: Tenant, type: str, data: dict[str, Any] | None = None) -> Event:
     """Add one event. TransactionManagementError outside a transaction."""
     if not transaction.get_connection().in_atomic_block:
         raise transaction.TransactionManagementError("An event belongs into the transaction of its change.")

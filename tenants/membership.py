@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from accounts.permissions import grants_up_to
 from django.db import transaction
 
 from accounts.models import User
-from accounts.permissions import grants_up_to
 from tenants.access import require, role_in
 from tenants.events import emit
 from tenants.models import Member, Tenant
