@@ -20,9 +20,8 @@ CADDY_MIN = (2, 11)
 
 def docker_missing() -> str:
     """Why the engine can't be used; empty when it answers a ping within 2 s."""
-    from django.conf import settings
-
     import docker
+    from django.conf import settings
 
     try:
         client = docker.DockerClient(base_url=settings.DOCKER_HOST, timeout=2)
