@@ -73,6 +73,7 @@ def add_channel(*, actor: Actor, tenant: Tenant, kind: str, values: Mapping[str,
         RunKind.RECONFIGURE,
         "channel.create",
         actor=actor,
+        ability="channels.update",
         prepare=lambda row: added.append(_store_channel(row, *checked, actor=actor)),
         kind=kind,
     )
@@ -101,6 +102,7 @@ def update_channel(
         RunKind.RECONFIGURE,
         "channel.update",
         actor=actor,
+        ability="channels.update",
         prepare=prepare,
         channel=str(channel.public_id),
         changed=changed,
@@ -117,7 +119,13 @@ def delete_channel(*, actor: Actor, channel: Channel) -> Run | None:
         fresh.delete()
 
     return change(
-        channel.tenant, RunKind.RECONFIGURE, "channel.delete", actor=actor, prepare=prepare, channel=public_id
+        channel.tenant,
+        RunKind.RECONFIGURE,
+        "channel.delete",
+        actor=actor,
+        ability="channels.update",
+        prepare=prepare,
+        channel=public_id,
     )
 
 

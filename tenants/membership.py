@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from accounts.permissions import grants_up_to
 from django.db import transaction
 
 from accounts.models import User
+from accounts.permissions import may_grant
 from tenants.access import require, role_in
 from tenants.events import emit
 from tenants.models import Member, Tenant
@@ -16,7 +16,7 @@ from zcplatform.lib.errors import Conflict, Forbidden
 
 def set_role(*, actor: Actor, tenant: Tenant, user: User, role: str) -> Member:
     """Add a member or change a role. Forbidden ``role_too_high`` or ``plan_limit``, Conflict ``last_owner``."""
-    require(actor, "member.manage", tenant)
+    require(actor, "members.update", tenant)
     with transaction.atomic():
         row = Tenant.objects.select_for_update().select_related("plan").get(pk=tenant.pk)
         member = Member.objects.filter(tenant=row, user=user).first()
@@ -38,7 +38,7 @@ def remove(*, actor: Actor, member: Member) -> None:
     """Remove a member; oneself always, others with the ability. Conflict ``last_owner``."""
     tenant = member.tenant
     if member.user_id != actor.user_id:
-        require(actor, "member.manage", tenant)
+        require(actor, "members.update", tenant)
     with transaction.atomic():
         row = Tenant.objects.select_for_update().get(pk=tenant.pk)
         if member.user_id != actor.user_id:
@@ -52,7 +52,7 @@ def remove(*, actor: Actor, member: Member) -> None:
 def _check_grant(actor: Actor, tenant: Tenant, role: str, before: str | None) -> None:
     mine = "owner" if actor.unrestricted else role_in(actor, tenant)
     for wanted in filter(None, (role, before)):
-        if mine is None or not grants_up_to(mine, wanted):
+        if mine is None or not may_grant(mine, wanted):
             raise Forbidden("You can't grant or take a role above your own.", type="role_too_high", role=wanted)
 
 

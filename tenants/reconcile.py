@@ -196,7 +196,7 @@ def _orphan(tenant: Tenant | None, seen: Observed) -> list[Found]:
 def _act_on(runtime: Runtime, item: Found) -> Run | None:
     difference, tenant, seen = item.difference, item.tenant, item.seen
     if difference.action == "repair" and tenant is not None:
-        return services.repair(tenant=tenant, cause=difference.what)
+        return _repair(runtime, tenant)
     if seen is None or difference.action == "report":
         return None
     if difference.action == "remove":
@@ -207,6 +207,14 @@ def _act_on(runtime: Runtime, item: Found) -> Run | None:
         target = Target("agent", seen.handle.id[:64], seen.handle.name)
         record("platform.reconcile", actor=SYSTEM, target=target, tenant=seen.tenant, detail={"what": difference.what})
     return None
+
+
+def _repair(runtime: Runtime, tenant: Tenant) -> Run | None:
+    """Ask for a run, after one more look: a run may have come and gone between reading the engine and the rows."""
+    fresh = Tenant.objects.select_related("node", "plan").get(pk=tenant.pk)
+    seen = runtime.inspect(fresh.agent_handle) if fresh.agent_handle else None
+    cause = _cause(runtime, fresh, seen)
+    return services.repair(tenant=fresh, cause=cause) if cause else None
 
 
 def _difference(what: str, action: str, tenant: Tenant, detail: str = "") -> Difference:

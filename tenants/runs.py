@@ -1,4 +1,4 @@
-"""The one way into a run: every wish that changes the world becomes a row here, and at most one is active per tenant."""
+"""The one way into a run: what is to change in the world becomes a row here, at most one active per tenant."""
 
 from __future__ import annotations
 
@@ -26,12 +26,22 @@ Prepare = Callable[[Tenant], None]
 """Changes the locked row to what is asked for, or raises."""
 
 
-def change(tenant: Tenant, kind: RunKind, action: str, *, actor: Actor, prepare: Prepare, **params: Any) -> Run | None:
+def change(
+    tenant: Tenant,
+    kind: RunKind,
+    action: str,
+    *,
+    actor: Actor,
+    prepare: Prepare,
+    ability: str | None = None,
+    **params: Any,
+) -> Run | None:
     """Change rows of the tenant, and apply them by a run when the tenant is meant to run.
 
-    Nothing is changed when another run is active (Conflict ``run_active``).
+    ``action`` is the audit's word, ``ability`` the matrix's where they differ. Nothing is changed when another
+    run is active (Conflict ``run_active``).
     """
-    require(actor, action, tenant)
+    require(actor, ability or action, tenant)
     with transaction.atomic():
         row = _lock(tenant)
         _refuse_deleted(row)
@@ -48,11 +58,12 @@ def change(tenant: Tenant, kind: RunKind, action: str, *, actor: Actor, prepare:
 
 
 def ask(tenant: Tenant, kind: RunKind, action: str, *, actor: Actor, prepare: Prepare, **params: Any) -> Run:
+    """Ask for a run. The same run while one for the same thing is active; Conflict ``run_active`` for another."""
     require(actor, action, tenant)
     with transaction.atomic():
         row = _lock(tenant)
         active = _active(row)
-        if active is not None and active.kind == kind:
+        if active is not None and (active.kind, _wishes(active)) == (kind, params):
             return active
         run = accept(row, kind, actor=actor, prepare=prepare, params=params)
         audit(row, action, actor, run=str(run.public_id), **params)
@@ -100,6 +111,10 @@ def _lock(tenant: Tenant) -> Tenant:
 
 def _active(row: Tenant) -> Run | None:
     return row.runs.filter(status__in=ACTIVE_RUN).first()
+
+
+def _wishes(run: Run) -> dict[str, Any]:
+    return {name: value for name, value in run.params.items() if name != "to"}
 
 
 def _busy(run: Run) -> Conflict:

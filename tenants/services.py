@@ -109,7 +109,7 @@ def suspend(*, actor: Actor, tenant: Tenant, hold: str = HoldKind.OPERATOR, note
         if row.desired != Desired.SUSPENDED:
             save(row, resume_to=row.desired, desired=Desired.SUSPENDED)
 
-    return ask(tenant, RunKind.SUSPEND, "tenant.suspend", actor=actor, prepare=prepare)
+    return ask(tenant, RunKind.SUSPEND, "tenant.suspend", actor=actor, prepare=prepare, hold=kind)
 
 
 def reactivate(*, actor: Actor, tenant: Tenant, hold: str = HoldKind.OPERATOR) -> Run:
@@ -130,7 +130,7 @@ def reactivate(*, actor: Actor, tenant: Tenant, hold: str = HoldKind.OPERATOR) -
         if row.desired == Desired.RUNNING:
             set_status(row, Status.DEPLOYING)
 
-    return ask(tenant, RunKind.REACTIVATE, "tenant.reactivate", actor=actor, prepare=prepare)
+    return ask(tenant, RunKind.REACTIVATE, "tenant.reactivate", actor=actor, prepare=prepare, hold=kind)
 
 
 def resize(*, actor: Actor, tenant: Tenant, plan: str) -> Run | None:
@@ -158,7 +158,9 @@ def rotate_secrets(*, actor: Actor, tenant: Tenant) -> Run | None:
             # The next start issues a new one.
             TenantSecret.objects.filter(tenant=row, channel=None, field="agent_token").delete()
 
-    return change(tenant, RunKind.ROTATE_SECRETS, "secret.rotate", actor=actor, prepare=prepare)
+    return change(
+        tenant, RunKind.ROTATE_SECRETS, "secret.rotate", actor=actor, prepare=prepare, ability="secrets.rotate"
+    )
 
 
 def delete(*, actor: Actor, tenant: Tenant, purge: bool = False) -> Run:

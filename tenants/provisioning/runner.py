@@ -83,7 +83,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Step:
-    """``do`` is idempotent and returns JSON without secrets; ``undo`` may find nothing, or half, of what ``do`` made."""
+    """``do`` is idempotent and returns JSON without secrets; ``undo`` may find nothing, or half, of what it made."""
 
     name: str
     do: Callable[[Context], dict[str, Any] | None]
