@@ -143,7 +143,8 @@ def _tidy(value: Any) -> Any:
     if isinstance(value, dict):
         return {_cap(name, 200): _tidy(value[name]) for name in list(value)[:MAX_ITEMS]}
     if isinstance(value, list):
-        return [_tidy(item) for item in value[:MAX_ITEMS]]
+        rest = len(value) - MAX_ITEMS
+        return [_tidy(item) for item in value[:MAX_ITEMS]] + ([f"… and {rest} more"] if rest > 0 else [])
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value

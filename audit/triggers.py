@@ -10,12 +10,12 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 _REFUSAL = "audit_log is append-only"
 _SQLITE_REFUSE = f"SELECT RAISE(ABORT, '{_REFUSAL}'); END"
+_OVER_A_ROW = "WHEN EXISTS (SELECT 1 FROM audit_log WHERE id = NEW.id OR hash = NEW.hash)"
 _INSTALL: dict[str, tuple[str, ...]] = {
     "sqlite": (
         f"CREATE TRIGGER audit_log_no_update BEFORE UPDATE ON audit_log BEGIN {_SQLITE_REFUSE}",
         f"CREATE TRIGGER audit_log_no_delete BEFORE DELETE ON audit_log BEGIN {_SQLITE_REFUSE}",
-        "CREATE TRIGGER audit_log_no_replace BEFORE INSERT ON audit_log "
-        "WHEN EXISTS (SELECT 1 FROM audit_log WHERE id = NEW.id OR hash = NEW.hash) BEGIN " + _SQLITE_REFUSE,
+        f"CREATE TRIGGER audit_log_no_replace BEFORE INSERT ON audit_log {_OVER_A_ROW} BEGIN {_SQLITE_REFUSE}",
     ),
     "postgresql": (
         "CREATE FUNCTION audit_log_refuse() RETURNS trigger LANGUAGE plpgsql AS "

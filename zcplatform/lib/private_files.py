@@ -9,6 +9,8 @@ from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
 
+from zcplatform.lib.failpoints import failpoint
+
 
 def check_private(path: Path) -> None:
     """Refuse a key file that others could read or replace: link, foreign owner, loose mode, open folder."""
@@ -38,7 +40,9 @@ def replace_private(path: Path, content: bytes) -> None:
     """Put ``content`` in the place of ``path``, mode 0600: a reader sees the old or the new, even after a crash."""
     temporary = _temporary(path, content)
     try:
+        failpoint("private_files.written")
         temporary.replace(path)
+        failpoint("private_files.replaced")
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
