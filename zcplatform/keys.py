@@ -44,15 +44,19 @@ def instance_id(home: Path) -> str:
     return value
 
 
-def create_missing(folder: Path) -> list[str]:
-    """Create the keys that neither the environment nor ``folder`` has; returns the names of new ones."""
+def create_missing(folder: Path, home: Path | None = None) -> list[str]:
+    """Create the keys that neither the environment nor ``folder`` has; returns the names of new ones.
+
+    The installation's id goes into ``home``: the folder's parent unless keys are kept elsewhere.
+    """
+    home = home or folder.parent
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     made = []
     for name, filename in NAMES.items():
         if env.raw(name) is None and not (folder / filename).exists():
             write_private(folder / filename, secrets.token_urlsafe(64).encode())
             made.append(name)
-    if not instance_id(folder.parent):
-        write_private(folder.parent / "instance.id", secrets.token_hex(6).encode())
+    if not instance_id(home):
+        write_private(home / "instance.id", secrets.token_hex(6).encode())
         made.append("INSTANCE")
     return made
