@@ -1,8 +1,11 @@
-"""The demo agent: ships with the project, needs nothing, carries every channel's configuration but connects to none."""
+"""The demo agent: ships with the project and needs nothing.
+
+It takes the configuration of every channel and lists them in ``/health``, but connects to none; with a webhook
+channel, ``/webhook`` takes only signed messages.
+"""
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +15,7 @@ from tenants.agents import extra as extra_config
 from tenants.agents import metrics
 from tenants.agents.base import AgentSettings, Counters
 from tenants.agents.openai import OpenAIChat
+from tenants.agents.rendering import channel_values, json_file
 from tenants.channels import CHANNELS
 from tenants.fields import Field
 from tenants.runtimes.base import Placement
@@ -63,15 +67,10 @@ class DemoAgent(OpenAIChat):
             "token": settings.agent_token.reveal(),
             "model": model and {"base_url": model.base_url, "api_key": model.api_key.reveal(), "model": model.model},
             "channels": {
-                channel.id: {
-                    "kind": channel.kind,
-                    **channel.config,
-                    **{field: secret.reveal() for field, secret in channel.secrets.items()},
-                }
-                for channel in settings.channels
+                channel.id: {"kind": channel.kind, **channel_values(channel)} for channel in settings.channels
             },
         }
-        return {"demo.json": json.dumps(config, indent=2, sort_keys=True).encode()}
+        return {"demo.json": json_file(config)}
 
     def argv(self, place: Placement) -> tuple[str, ...]:
         python, program = (PYTHON_IN_IMAGE, PROGRAM_IN_IMAGE) if place.in_container else (sys.executable, str(PROGRAM))

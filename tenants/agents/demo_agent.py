@@ -462,7 +462,10 @@ class Agent:
         writer.write(answer_bytes(200, self.metrics.text(), "text/plain; version=0.0.4; charset=utf-8"))
 
     async def webhook(self, request, reader, writer):
-        """Open to the world, so it never spends the tenant's tokens: always an echo."""
+        """Open to the world, so it never spends the tenant's tokens: always an echo. With a webhook channel every
+        message has to be signed."""
+        if not self.is_signed(request):
+            raise Refused(401, "unauthenticated", "X-Webhook-Signature is missing or wrong.")
         message = request.json().get("message")
         if not isinstance(message, str):
             raise Refused(400, "bad_request", "message must be a text.")
@@ -470,6 +473,16 @@ class Agent:
         say("POST /webhook")
         writer.write(answer_bytes(200, {"response": "Echo: " + message}))
         self.metrics.message("webhook", "out")
+
+    def is_signed(self, request):
+        from hashlib import sha256
+        from hmac import new
+
+        given = request.headers.get("x-webhook-signature", "")
+        channels = self.config.get("channels", {}).values()
+        secrets = [channel["secret"] for channel in channels if channel["kind"] == "webhook"]
+        signatures = ["sha256=" + new(secret.encode(), request.body, sha256).hexdigest() for secret in secrets]
+        return not secrets or any(same(given, signature) for signature in signatures)
 
     async def chat(self, request, reader, writer):
         token = self.config.get("token", "")
