@@ -1,0 +1,3 @@
+"""The channel kinds: one schema each."""
+
+CHANNELS: dict = {}
