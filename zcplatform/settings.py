@@ -60,6 +60,8 @@ PORT_RANGE = env.int_range("PORT_RANGE", (10_001, 12_000))
 UID_RANGE = env.int_range("UID_RANGE", (200_000, 299_999))
 TRASH_DAYS = env.integer("TRASH_DAYS", 7)
 ALLOW_UNPRIVILEGED_PROCESS = env.flag("ALLOW_UNPRIVILEGED_PROCESS", DEBUG)
+# Providers and webhooks are https only, unless the operator allows http (a model on the same network, say).
+ALLOW_HTTP_ENDPOINTS = env.flag("ALLOW_HTTP_ENDPOINTS", DEBUG)
 AGENTS = {
     "demo": "tenants.agents.demo.DemoAgent",
     "zeroclaw": "tenants.agents.zeroclaw.ZeroClawAgent",
