@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import dj_database_url
@@ -76,10 +77,8 @@ AGENT_IMAGES = {
 }
 
 # --- the router ------------------------------------------------------------------------------------------
-ROUTER = env.text("ROUTER", TOML.proxy.router)
 ROUTERS = {"direct": "tenants.routing.direct.DirectRouter", "caddy": "tenants.routing.caddy.CaddyRouter"}
-if ROUTER not in ROUTERS:
-    raise ImproperlyConfigured(f"ZCPLATFORM_ROUTER={ROUTER!r}: expected one of {', '.join(ROUTERS)}.")
+ROUTER = env.choice("ROUTER", TOML.proxy.router, tuple(ROUTERS))
 CADDY_ADMIN = env.text("CADDY_ADMIN", TOML.proxy.admin)  # a unix socket path; empty: serve starts Caddy itself
 CADDY_LISTEN = env.text("CADDY_LISTEN", TOML.proxy.listen)
 CADDY_HTTPS = env.flag("CADDY_HTTPS", TOML.proxy.https)
@@ -222,7 +221,9 @@ Q_CLUSTER = {
 }
 
 # --- logs ------------------------------------------------------------------------------------------------
-LOG_FORMAT = env.text("LOG_FORMAT", "console" if DEBUG else "json")
-LOGGING_CONFIG = None
-LOGGING = logging_config(level=env.text("LOG_LEVEL", "INFO").upper(), form=LOG_FORMAT)
+LOG_FORMAT = env.choice("LOG_FORMAT", "console" if DEBUG else "json", ("json", "console"))
+LOG_LEVEL = env.choice("LOG_LEVEL", "info", ("debug", "info", "warning", "error")).upper()
+LOGGING = logging_config(level=LOG_LEVEL, form=LOG_FORMAT)
 DJANGO_STRUCTLOG_IP_LOGGING_ENABLED = False
+DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = logging.DEBUG  # one line per request, when it has ended
+DJANGO_STRUCTLOG_TRUST_UPSTREAM_REQUEST_ID = True  # after zcplatform.middleware has looked at it

@@ -65,6 +65,14 @@ def flag(name: str, default: bool) -> bool:
     return _typed(name, default, parse, "1 or 0")
 
 
+def choice(name: str, default: str, allowed: tuple[str, ...]) -> str:
+    """One of ``allowed``, in lower case; a default from ``platform.toml`` is held to the same."""
+    value = text(name, default).lower()
+    if value not in allowed:
+        raise ImproperlyConfigured(f"{PREFIX}{name}={value!r}: expected one of {', '.join(allowed)}.")
+    return value
+
+
 def words(name: str, default: list[str]) -> list[str]:
     value = raw(name)
     return default if value is None else [part.strip() for part in value.split(",") if part.strip()]
