@@ -82,6 +82,8 @@ ROUTER = env.choice("ROUTER", TOML.proxy.router, tuple(ROUTERS))
 CADDY_ADMIN = env.text("CADDY_ADMIN", TOML.proxy.admin)  # a unix socket path; empty: serve starts Caddy itself
 CADDY_LISTEN = env.text("CADDY_LISTEN", TOML.proxy.listen)
 CADDY_HTTPS = env.flag("CADDY_HTTPS", TOML.proxy.https)
+STREAM_CLOSE_DELAY_S = env.integer("STREAM_CLOSE_DELAY_S", 3_600)  # open streams outlive a change of the routes so long
+CHATS_PER_TENANT = env.integer("CHATS_PER_TENANT", 20)  # at the same time, in each web process
 TENANT_URL = env.text("TENANT_URL", "")  # pattern with {slug}; empty: made from the router, domain and port
 
 # --- Django ----------------------------------------------------------------------------------------------
