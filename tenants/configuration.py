@@ -42,13 +42,13 @@ class Checked:
 
 def check(agent: str, given: ConfigInput, current: Tenant | None = None) -> Checked:
     """Validate against the agent's and the provider's schema; InvalidField names the field."""
-    kind = agent_kind(agent)
     columns: dict[str, Any] = {}
-    if given.extra is not None:
-        columns["extra_config"] = kind.check_extra(given.extra)
+    key: SecretStr | None = None
     if {given.provider, given.model, given.base_url, given.provider_key} != {None}:
-        columns.update(_check_provider(given, current))
-    return Checked(columns, given.provider_key, tuple(_check_channel(agent, k, v) for k, v in given.channels))
+        columns, key = _check_provider(given, current)
+    if given.extra is not None:
+        columns["extra_config"] = agent_kind(agent).check_extra(given.extra)
+    return Checked(columns, key, tuple(_check_channel(agent, kind, values) for kind, values in given.channels))
 
 
 def update(*, actor: Actor, tenant: Tenant, given: ConfigInput) -> Run | None:
@@ -75,7 +75,7 @@ def add_channel(*, actor: Actor, tenant: Tenant, kind: str, values: Mapping[str,
         actor=actor,
         ability="channels.update",
         prepare=lambda row: added.append(_store_channel(row, *checked, actor=actor)),
-        kind=kind,
+        channel_kind=kind,
     )
     return added[0], run
 
@@ -145,17 +145,26 @@ def store(tenant: Tenant, checked: Checked, *, actor: Actor) -> None:
             _store_channel(tenant, kind, values, opened, actor=actor)
 
 
-def _check_provider(given: ConfigInput, current: Tenant | None) -> dict[str, Any]:
-    """The three columns as they will be, checked together: a base URL without the tenant's own key is refused."""
-    before = current.config if current else None
-    provider = given.provider if given.provider is not None else (before.provider_name if before else "")
-    model = given.model if given.model is not None else (before.provider_model if before else "")
-    base_url = given.base_url if given.base_url is not None else (before.base_url if before else "")
-    if given.provider_key is not None:
-        has_key = bool(given.provider_key)
-    else:
-        has_key = current is not None and current.secrets.filter(channel=None, field="provider_key").exists()
-    return providers.validate(provider=provider, model=model, base_url=base_url, has_key=has_key)
+def _check_provider(given: ConfigInput, current: Tenant | None) -> tuple[dict[str, Any], SecretStr | None]:
+    """The provider's columns as they will be, and its key: None leaves the key, an empty one removes it.
+
+    With another provider everything of the old one goes, its key first: a key never travels to another host.
+    """
+    before = current.config.provider_name if current else ""
+    provider = before if given.provider is None else given.provider
+    key = given.provider_key.reveal() if given.provider_key is not None else None
+    wanted = {"provider_model": given.model, "base_url": given.base_url, providers.KEY_FIELD: key}
+    values = {name: value for name, value in wanted.items() if value is not None}
+    if not provider:
+        if any(values.values()):
+            raise InvalidField("Choose a provider first.", field="provider")
+        return {"provider_name": "", "provider_model": "", "base_url": ""}, SecretStr("")
+    columns, opened = providers.validate(provider, values, partial=provider == before)
+    if provider == before:
+        emptied = SecretStr("") if key == "" else None
+        return {name: value or "" for name, value in columns.items()}, opened.get(providers.KEY_FIELD, emptied)
+    blank = {"provider_model": "", "base_url": ""}
+    return blank | columns | {"provider_name": provider}, opened.get(providers.KEY_FIELD, SecretStr(""))
 
 
 def _check_channel(

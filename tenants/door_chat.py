@@ -71,7 +71,7 @@ def _number(low: float, high: float) -> Check:
     def check(name: str, value: Any) -> float:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         _require(number and low <= value <= high, name, f"a number from {low:g} to {high:g}")
-        return value  # type: ignore[no-any-return]
+        return value
 
     return check
 

@@ -70,7 +70,12 @@ def place_of(scope: Scope) -> Place | None:
 def _tenant_of_host(value: str) -> str | None:
     """The slug in ``{slug}.{domain}``; empty for another name below the domain; None for a host that is not."""
     host = re.sub(r":[0-9]*\Z", "", value.lower()).rstrip(".")
-    own = {settings.PUBLIC_HOST.lower(), settings.DOMAIN, f"api.{settings.DOMAIN}", *map(str.lower, settings.ALLOWED_HOSTS)}
+    own = {
+        settings.PUBLIC_HOST.lower(),
+        settings.DOMAIN,
+        f"api.{settings.DOMAIN}",
+        *map(str.lower, settings.ALLOWED_HOSTS),
+    }
     if host in own or not host.endswith(f".{settings.DOMAIN}"):
         return None
     return _slug_or_nothing(host.removesuffix(f".{settings.DOMAIN}"))

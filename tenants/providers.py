@@ -8,9 +8,7 @@ from typing import Any
 
 from tenants.agents.base import ModelEndpoint
 from tenants.fields import Field, clean_all
-from tenants.models import AgentConfig, Tenant, TenantSecret
-from vault.services import reveal_many
-from zcplatform.lib.actors import SYSTEM, Actor
+from tenants.models import AgentConfig, Tenant
 from zcplatform.lib.errors import InvalidField
 from zcplatform.lib.redact import SecretStr
 
@@ -81,24 +79,13 @@ def validate(
     return cleaned, {KEY_FIELD: key} if key is not None else {}
 
 
-def endpoint_for(tenant: Tenant, *, actor: Actor = SYSTEM) -> ModelEndpoint | None:
-    """The tenant's model, with its own key and no other; None when it has no provider or lacks the key.
-
-    Reads the vault, which writes an audit row of its own: call it outside of a transaction. VaultError.
-    """
+def endpoint_for(tenant: Tenant, key: SecretStr | None) -> ModelEndpoint | None:
+    """The tenant's model, with its own opened ``key`` and no other; None when it has no provider or lacks the key."""
     config = AgentConfig.objects.filter(tenant=tenant).first()
     kind = PROVIDERS.get(config.provider_name) if config else None
     if config is None or kind is None or not kind.has_model:
         return None
     base_url = kind.base_url or config.base_url
-    key = _own_key(tenant, actor)
     if not base_url or (kind.needs_key and not key):
         return None
-    return ModelEndpoint(kind.name, config.provider_model, base_url, key)
-
-
-def _own_key(tenant: Tenant, actor: Actor) -> SecretStr:
-    tie = TenantSecret.objects.filter(tenant=tenant, channel=None, field=KEY_FIELD).select_related("secret").first()
-    if tie is None:
-        return SecretStr("")
-    return reveal_many([tie.secret], actor=actor, why="configure the agent")[tie.secret.pk]
+    return ModelEndpoint(kind.name, config.provider_model, base_url, key or SecretStr(""))

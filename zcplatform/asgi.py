@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "zcplatform.settings")
 _django = get_asgi_application()
 
-from tenants.door import Door  # noqa: E402 - models can be imported once Django is set up
-from tenants.door_http import Receive, Scope, Send  # noqa: E402
+from tenants.door import Door  # noqa: E402 - models need Django to be set up
+from tenants.door_http import Receive, Send  # noqa: E402
 
 _door = Door()
 
 
-async def application(scope: Scope, receive: Receive, send: Send) -> None:
+async def application(scope: Any, receive: Any, send: Any) -> None:
     """A host of a tenant never reaches Django, so the platform's pages are never served under a tenant's name."""
     if scope["type"] == "lifespan":
         await _lifespan(receive, send)
