@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import uuid
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
