@@ -69,6 +69,6 @@ def _upsert(job: Periodic, row: Schedule | None, report: Report) -> None:
     row = row or Schedule(name=PREFIX + job.name)
     for name, value in wanted.items():
         setattr(row, name, value)
+    row.full_clean()  # a bad cron ends here
     row.next_run = row.calculate_next_run()
-    row.full_clean()
     row.save()

@@ -107,6 +107,7 @@ class Serve:
 
     def __init__(self, home: Home, arguments: tuple[str, ...]) -> None:
         self.home = home
+        self._seen: set[int] = set()
         self.log = home.folder / "serve.log"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
@@ -142,10 +143,18 @@ class Serve:
         board = self.home.folder / "run" / "board" / cluster
         return [int(path.name) for path in board.iterdir() if int(path.name) in below]
 
+    def everything(self) -> list[int]:
+        """Every process below it, now."""
+        below = tree_of(self.pid)
+        self._seen.update(below)
+        return below
+
     def kill(self) -> None:
-        for pid in [*tree_of(self.pid), self.pid]:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        """End it and whatever it left behind, should a test have failed half-way."""
+        for pid in {self.pid, *self.everything(), *self._seen}:
+            with suppress(OSError):
+                if b"zcplatform" in Path(f"/proc/{pid}/cmdline").read_bytes() or pid == self.pid:
+                    os.kill(pid, signal.SIGKILL)
         self.process.wait()
 
 

@@ -78,7 +78,7 @@ def test_r19_sigterm_finishes_what_is_under_way(home):
         serve.wait_until_said(*READY)
         out = home.give("runs", "under-way", seconds=2)
         wait_for(out.with_name("under-way.begun").exists, "the work begins")
-        everything = tree_of(serve.pid)
+        everything = serve.everything()
         serve.process.send_signal(signal.SIGTERM)
         assert serve.process.wait(timeout=60) == 0
         assert out.exists()
@@ -90,7 +90,7 @@ def test_a_second_signal_ends_it_at_once(home):
         serve.wait_until_said(*READY)
         out = home.give("runs", "given-up", seconds=600)
         wait_for(out.with_name("given-up.begun").exists, "the work begins")
-        everything = tree_of(serve.pid)
+        everything = serve.everything()
         serve.process.send_signal(signal.SIGTERM)
         serve.wait_until_said("stopping")
         serve.process.send_signal(signal.SIGTERM)
@@ -105,7 +105,7 @@ def test_r18_one_serve_per_home_and_none_of_it_outlives_a_killed_supervisor(home
         assert second.returncode == 2
         assert f"already runs the workers of {home.folder} (pid {serve.pid})" in second.stderr
 
-        everything = tree_of(serve.pid)
+        everything = serve.everything()
         assert len(everything) >= 10
         serve.process.kill()
         serve.process.wait()
