@@ -38,10 +38,10 @@ def run_beside(
     exec_id, stream = _begin(engine, raw, argv, mark)
     try:
         with in_our_words("exec"):
-            output, truncated = _collect(stream, deadline, cap)
+            output, truncated, ended = _collect(stream, deadline, cap)
     finally:
         stream.close()
-    exit_code = _exit_code(engine, exec_id, deadline)
+    exit_code = _exit_code(engine, exec_id, deadline) if ended else None
     if timed_out := exit_code is None:
         _kill(engine, raw, mark)
     return ExecResult(exit_code, output.decode("utf-8", "replace"), truncated=truncated, timed_out=timed_out)
@@ -58,8 +58,9 @@ def _begin(engine: Engine, raw: Mapping[str, Any], argv: Sequence[str], mark: st
         raise
 
 
-def _collect(stream: Stream, deadline: float, cap: int) -> tuple[bytes, bool]:
-    """What came until the end or the deadline; beyond ``cap`` it is thrown away, and the command goes on."""
+def _collect(stream: Stream, deadline: float, cap: int) -> tuple[bytes, bool, bool]:
+    """(what came, was it more than ``cap``, did it end before the deadline). What is beyond ``cap`` is thrown away,
+    and the command goes on. A child may hold the stream open after the command itself has ended."""
     kept, truncated = bytearray(), False
     try:
         for _, piece in stream.payload(deadline):
@@ -67,8 +68,8 @@ def _collect(stream: Stream, deadline: float, cap: int) -> tuple[bytes, bool]:
             kept += piece[:room]
             truncated = truncated or len(piece) > room
     except DeadlinePassed:
-        pass
-    return bytes(kept), truncated
+        return bytes(kept), truncated, False
+    return bytes(kept), truncated, True
 
 
 def _exit_code(engine: Engine, exec_id: str, deadline: float) -> int | None:
