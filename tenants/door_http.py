@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
@@ -17,9 +17,9 @@ from zcplatform.lib.envelope import to_envelope
 from zcplatform.lib.errors import InvalidField, RequestError, TooLarge, Unauthenticated
 from zcplatform.lib.slugs import check_slug
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[Any], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 MAX_BODY = 1_048_576
@@ -70,7 +70,12 @@ def place_of(scope: Scope) -> Place | None:
 def _tenant_of_host(value: str) -> str | None:
     """The slug in ``{slug}.{domain}``; empty for another name below the domain; None for a host that is not."""
     host = re.sub(r":[0-9]*\Z", "", value.lower()).rstrip(".")
-    own = {settings.PUBLIC_HOST.lower(), settings.DOMAIN, f"api.{settings.DOMAIN}", *map(str.lower, settings.ALLOWED_HOSTS)}
+    own = {
+        settings.PUBLIC_HOST.lower(),
+        settings.DOMAIN,
+        f"api.{settings.DOMAIN}",
+        *map(str.lower, settings.ALLOWED_HOSTS),
+    }
     if host in own or not host.endswith(f".{settings.DOMAIN}"):
         return None
     return _slug_or_nothing(host.removesuffix(f".{settings.DOMAIN}"))

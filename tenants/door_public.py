@@ -23,9 +23,7 @@ SANDBOX: Header = (b"content-security-policy", b"sandbox allow-scripts allow-for
 
 def serves(public_paths: Sequence[str], path: str) -> bool:
     """Whether ``path`` is one of the exact paths or below one of the prefixes that end in ``/*``."""
-    return any(
-        path.startswith(public[:-1]) if public.endswith("/*") else path == public for public in public_paths
-    )
+    return any(path.startswith(public[:-1]) if public.endswith("/*") else path == public for public in public_paths)
 
 
 def request_headers(headers: Iterable[Header]) -> dict[str, str]:
