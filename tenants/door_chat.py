@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,7 +20,7 @@ Check = Callable[[str, Any], Any]
 def parse(content: bytes) -> dict[str, Any]:
     """The request as it goes on: RequestError ``bad_json`` when unparsable, InvalidField for a wrong shape."""
     try:
-        body = json.loads(content.decode("utf-8"), parse_constant=_no_constant)
+        body = json.loads(content.decode("utf-8"), parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError) as error:
         raise RequestError("The body is not JSON.", type="bad_json") from error
     if not isinstance(body, dict):
@@ -34,8 +35,12 @@ def parse(content: bytes) -> dict[str, Any]:
     }
 
 
-def _no_constant(name: str) -> None:
-    raise ValueError(name)
+def _finite(text: str) -> float:
+    """A number that JSON can hold again; ValueError for NaN, Infinity and 1e999."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
 
 
 def _require(true: bool, name: str, wanted: str) -> None:
@@ -71,7 +76,7 @@ def _number(low: float, high: float) -> Check:
     def check(name: str, value: Any) -> float:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         _require(number and low <= value <= high, name, f"a number from {low:g} to {high:g}")
-        return value
+        return float(value) if isinstance(value, float) else int(value)
 
     return check
 

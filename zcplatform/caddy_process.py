@@ -17,6 +17,7 @@ from django.conf import settings
 
 from tenants.routing.addresses import admin_socket
 from zcplatform.lib.errors import Misconfigured
+from zcplatform.lib.private_files import replace_private
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def prepare() -> CaddyCommand:
     private_folder(home)
     private_folder(socket.parent)
     config = home / "bootstrap.json"
-    _replace(config, json.dumps(bootstrap_config(socket), indent=1).encode())
+    replace_private(config, json.dumps(bootstrap_config(socket), indent=1).encode())
     env = {"HOME": str(home), "XDG_DATA_HOME": str(home), "XDG_CONFIG_HOME": str(home), "PATH": os.defpath}
     return CaddyCommand((str(find_binary()), "run", "--config", str(config)), env, socket)
 
@@ -70,11 +71,3 @@ def private_folder(path: Path) -> None:
         raise Misconfigured(
             f"{path} must be a folder of uid {os.geteuid()} that nobody else can write.", type="loose_folder"
         )
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-    temporary.replace(path)
