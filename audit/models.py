@@ -8,7 +8,8 @@ from django.db import models
 class AuditEntry(models.Model):
     """One act, or one refused attempt. Actor and target are kept as text: a row outlives what it names.
 
-    ``hash`` covers ``previous_hash`` and every other column, ``detail_json`` as the exact text that is stored.
+    ``hash`` covers ``previous_hash`` and every other column but ``id`` (ids are consecutive, so they follow from the
+    position), ``detail_json`` as the exact text that is stored.
     The database refuses UPDATE and DELETE by trigger.
     """
 

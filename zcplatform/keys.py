@@ -6,56 +6,17 @@ The vault's key file has versions and lives in ``vault.keyring``.
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
-import stat
 from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
 
 from zcplatform.lib import env
+from zcplatform.lib.private_files import check_private, write_private
 
 NAMES = {"SECRET_KEY": "django.key", "JWT_KEY": "jwt.key", "PEPPER": "pepper.key"}
 MIN_LENGTH = 43  # 32 random bytes in URL-safe base64
-
-
-def check_private(path: Path) -> None:
-    """Refuse a key file that others could read or replace: link, foreign owner, loose mode, open folder."""
-    info = path.lstat()
-    if not stat.S_ISREG(info.st_mode):
-        raise ImproperlyConfigured(f"{path} must be a regular file, not a link or a folder.")
-    if info.st_uid not in (os.geteuid(), 0):
-        raise ImproperlyConfigured(f"{path} belongs to uid {info.st_uid}; it must belong to uid {os.geteuid()}.")
-    if info.st_mode & 0o077:
-        raise ImproperlyConfigured(f"{path} has mode {info.st_mode & 0o777:04o}; run: chmod 600 {path}")
-    folder = path.parent.stat()
-    if folder.st_mode & 0o022:
-        raise ImproperlyConfigured(f"{path.parent} can be written by others; run: chmod 700 {path.parent}")
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Create ``path`` with mode 0600 so that a reader sees all of it or nothing; FileExistsError if present."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(temporary, path)
-    finally:
-        temporary.unlink()
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename or link in ``folder`` durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read(name: str, folder: Path) -> str:
@@ -83,15 +44,28 @@ def instance_id(home: Path) -> str:
     return value
 
 
-def create_missing(folder: Path) -> list[str]:
-    """Create the keys that neither the environment nor ``folder`` has; returns the names of new ones."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+def create_missing(folder: Path, home: Path | None = None) -> list[str]:
+    """Create the keys that neither the environment nor ``folder`` has, and the id in ``home`` (the folder above).
+
+    Returns the names of new ones. May be called by two processes at once: what is there is never replaced.
+    """
+    home = home or folder.parent
+    for path in (home, folder):
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
     made = []
     for name, filename in NAMES.items():
-        if env.raw(name) is None and not (folder / filename).exists():
-            write_private(folder / filename, secrets.token_urlsafe(64).encode())
+        if env.raw(name) is None and _create(folder / filename, secrets.token_urlsafe(64)):
             made.append(name)
-    if not instance_id(folder.parent):
-        write_private(folder.parent / "instance.id", secrets.token_hex(6).encode())
+    if not instance_id(home) and _create(home / "instance.id", secrets.token_hex(6)):
         made.append("INSTANCE")
     return made
+
+
+def _create(path: Path, content: str) -> bool:
+    if path.exists():
+        return False
+    try:
+        write_private(path, content.encode())
+    except FileExistsError:  # another process was quicker, and its key is the one
+        return False
+    return True
