@@ -132,7 +132,7 @@ class ProcessRuntime:
         record, state = run.ours(), run.state()
         if record is None or state.get("phase") != "running" or not alive(state):
             raise Conflict("The agent does not run.", type="not_running")
-        job = {**record["job"], "argv": [*argv], "uid": state["uid"], "may_keep_uid": False}
+        job = {**record["job"], "argv": [*argv], "uid": state["uid"], "paths": [], "may_keep_uid": False}
         answer = call_shim("once", run, {**job, "timeout_s": timeout_s, "cap": cap}, limit_s=timeout_s + SPAWN_S)
         head, _, output = answer.partition(b"\n")
         return ExecResult(output=output.decode("utf-8", "replace"), **json.loads(head))
@@ -146,7 +146,7 @@ def record_of(spec: AgentSpec) -> dict[str, Any]:
         "argv": list(spec.argv),
         "env": dict(spec.env),
         "cwd": folders[1],
-        "paths": folders,
+        "paths": [*(word for word in spec.argv if word.startswith("/")), *folders],
         "memory_mb": spec.memory_mb,
         "pids": spec.pids,
     }
