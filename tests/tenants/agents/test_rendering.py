@@ -198,7 +198,9 @@ def test_zeroclaw_refuses_a_channel_id_that_is_no_alias():
 def test_openclaw_refuses_nobody_by_an_empty_list():
     kind = agent_kind("openclaw")
     policies = {
-        who: read(kind, settings_for(kind, channels=(channel("telegram", allow_from=list(who)),)))["channels"]["telegram"]
+        who: read(kind, settings_for(kind, channels=(channel("telegram", allow_from=list(who)),)))["channels"][
+            "telegram"
+        ]
         for who in ((), ("7",), ("*",))
     }
     assert [policy["dmPolicy"] for policy in policies.values()] == ["disabled", "allowlist", "open"]
@@ -232,7 +234,12 @@ def test_a_cleared_field_is_left_out():
         ("nanobot", 500, b"", False),
         ("zeroclaw", 200, b'{"status":"ok","runtime":{"components":{"gateway":{"status":"ok"}}}}', True),
         ("zeroclaw", 200, b'{"status":"ok","runtime":{"components":{"gateway":{"status":"error"}}}}', False),
-        ("zeroclaw", 200, b'{"runtime":{"components":{"gateway":{"status":"ok"},"channels":{"status":"error"}}}}', True),
+        (
+            "zeroclaw",
+            200,
+            b'{"runtime":{"components":{"gateway":{"status":"ok"},"channels":{"status":"error"}}}}',
+            True,
+        ),
         ("zeroclaw", 503, b'{"status":"ok","runtime":{"components":{"gateway":{"status":"ok"}}}}', False),
         ("zeroclaw", 200, b"<html>", False),
         ("zeroclaw", 200, b'{"status":"ok"}', False),
