@@ -128,4 +128,7 @@ def _explain(row: Row, head: Head, read: Callable[[], Iterable[Row]]) -> Fault:
         return Fault(row["id"], "reordered", f"row {row['id']} was reordered: it belongs after row {parent}")
     if child is not None:
         return Fault(row["id"], "inserted", f"row {row['id']} was inserted: row {child} follows row {head.id}")
-    return Fault(head.id + 1, "removed", f"row {head.id + 1} was removed: the link to row {row['id']} is broken")
+    if row["id"] > head.id + 1:
+        return Fault(head.id + 1, "removed", f"rows {head.id + 1} to {row['id'] - 1} were removed")
+    broken = f"row {head.id} was rewritten, or what stood between it and row {row['id']} was removed"
+    return Fault(row["id"], "removed", broken)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from accounts.permissions import role_can
 from django.db import transaction
 
+from accounts.permissions import role_can
 from audit.services import Target, record
 from tenants.models import Member, Tenant
 from zcplatform.lib.actors import Actor

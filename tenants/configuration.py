@@ -42,13 +42,13 @@ class Checked:
 
 def check(agent: str, given: ConfigInput, current: Tenant | None = None) -> Checked:
     """Validate against the agent's and the provider's schema; InvalidField names the field."""
-    kind = agent_kind(agent)
     columns: dict[str, Any] = {}
-    if given.extra is not None:
-        columns["extra_config"] = kind.check_extra(given.extra)
+    key: SecretStr | None = None
     if {given.provider, given.model, given.base_url, given.provider_key} != {None}:
-        columns.update(_check_provider(given, current))
-    return Checked(columns, given.provider_key, tuple(_check_channel(agent, k, v) for k, v in given.channels))
+        columns, key = _check_provider(given, current)
+    if given.extra is not None:
+        columns["extra_config"] = agent_kind(agent).check_extra(given.extra)
+    return Checked(columns, key, tuple(_check_channel(agent, kind, values) for kind, values in given.channels))
 
 
 def update(*, actor: Actor, tenant: Tenant, given: ConfigInput) -> Run | None:
@@ -75,7 +75,7 @@ def add_channel(*, actor: Actor, tenant: Tenant, kind: str, values: Mapping[str,
         actor=actor,
         ability="channels.update",
         prepare=lambda row: added.append(_store_channel(row, *checked, actor=actor)),
-        kind=kind,
+        channel_kind=kind,
     )
     return added[0], run
 
@@ -145,17 +145,31 @@ def store(tenant: Tenant, checked: Checked, *, actor: Actor) -> None:
             _store_channel(tenant, kind, values, opened, actor=actor)
 
 
-def _check_provider(given: ConfigInput, current: Tenant | None) -> dict[str, Any]:
-    """The three columns as they will be, checked together: a base URL without the tenant's own key is refused."""
-    before = current.config if current else None
-    provider = given.provider if given.provider is not None else (before.provider_name if before else "")
-    model = given.model if given.model is not None else (before.provider_model if before else "")
-    base_url = given.base_url if given.base_url is not None else (before.base_url if before else "")
-    if given.provider_key is not None:
-        has_key = bool(given.provider_key)
-    else:
-        has_key = current is not None and current.secrets.filter(channel=None, field="provider_key").exists()
-    return providers.validate(provider=provider, model=model, base_url=base_url, has_key=has_key)
+def _check_provider(given: ConfigInput, current: Tenant | None) -> tuple[dict[str, str], SecretStr | None]:
+    """The provider's columns as they will be, and its key: None leaves the key, an empty one removes it.
+
+    With another provider everything of the old one goes, its key first: a key never travels to another host.
+    """
+    config = current.config if current else None
+    provider = given.provider if given.provider is not None else (config.provider_name if config else "")
+    kept = config if config and config.provider_name == provider else None
+    key, has_key = _check_key(provider, given.provider_key, current if kept else None)
+    columns = providers.validate(
+        provider=provider,
+        model=given.model if given.model is not None else (kept.provider_model if kept else ""),
+        base_url=given.base_url if given.base_url is not None else (kept.base_url if kept else ""),
+        has_key=has_key,
+    )
+    return columns, key
+
+
+def _check_key(provider: str, given: SecretStr | None, keeps: Tenant | None) -> tuple[SecretStr | None, bool]:
+    """What to store as the key, and whether there will be one; ``keeps`` is the tenant whose key stays."""
+    if given is None and keeps is not None:
+        return None, keeps.secrets.filter(channel=None, field="provider_key").exists()
+    if not given:
+        return SecretStr(""), False
+    return providers.check_key(provider, given), True
 
 
 def _check_channel(

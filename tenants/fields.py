@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import isfinite
@@ -16,10 +15,9 @@ from django.core.validators import validate_email
 
 from zcplatform.lib.errors import InvalidField
 from zcplatform.lib.redact import SecretStr
+from zcplatform.lib.text import check_text
 
 FieldType = Literal["text", "integer", "number", "boolean", "list", "url", "email", "secret"]
-# Control characters, lone surrogates, and the line and paragraph separators that some readers take for line ends.
-_REFUSED = frozenset({"Cc", "Cs", "Zl", "Zp"})
 URL_LENGTH = 300
 # Printable ASCII less what a header, a log or another parser could read differently.
 _URL = re.compile(r"""[^\x00-\x20\x7f-\U0010ffff"'<>\\^`{|}]+""")
@@ -45,18 +43,6 @@ class Field:
     @property
     def secret(self) -> bool:
         return self.type == "secret"
-
-
-def check_text(value: Any, *, field: str, max_length: int) -> str:
-    """``value`` without surrounding spaces. InvalidField when it is no text, too long, or holds a control
-    character, a lone surrogate or a line separator."""
-    if not isinstance(value, str):
-        raise InvalidField("A text is expected.", field=field)
-    if len(value) > max_length:
-        raise InvalidField(f"At most {max_length} characters are allowed.", field=field)
-    if any(unicodedata.category(character) in _REFUSED for character in value):
-        raise InvalidField("Control characters and line breaks are not allowed.", field=field)
-    return value.strip()
 
 
 def check_url(value: str, *, field: str) -> str:

@@ -28,7 +28,7 @@ class DirectFolders:
     root; otherwise everything keeps the caller's uid."""
 
     def prepare(self, folder: Path, uid: int) -> None:
-        with _translated(folder), _parent(folder, mode=0o711) as parent, _made(parent, folder.name) as top:
+        with storage_errors(folder), _parent(folder, mode=0o711) as parent, _made(parent, folder.name) as top:
             for name in ("config", "data"):
                 with _made(top, name) as part:
                     _give(part, uid)
@@ -37,7 +37,7 @@ class DirectFolders:
             _own(top, uid)
 
     def write_config(self, folder: Path, uid: int, files: Mapping[str, bytes]) -> None:
-        with _translated(folder), _config(folder) as config:
+        with storage_errors(folder), _config(folder) as config:
             for name, content in files.items():
                 _replace(config, _checked(name), content, uid)
             for name in set(_entries(config)) - set(files):
@@ -45,12 +45,12 @@ class DirectFolders:
             os.fsync(config)
 
     def read_config(self, folder: Path) -> dict[str, bytes]:
-        with _translated(folder), suppress(FileNotFoundError), _config(folder) as config:
+        with storage_errors(folder), suppress(FileNotFoundError), _config(folder) as config:
             return {name: _read(config, name) for name in sorted(_entries(config)) if _is_file(config, name)}
         return {}
 
     def archive(self, folder: Path, trash: Path) -> None:
-        with _translated(folder), _parent(folder, mode=0o711) as source, _parent(trash, mode=0o700) as target:
+        with storage_errors(folder), _parent(folder, mode=0o711) as source, _parent(trash, mode=0o700) as target:
             os.fchmod(target, 0o700)
             if not _exists(source, folder.name):
                 return
@@ -63,12 +63,12 @@ class DirectFolders:
             os.fsync(target)
 
     def purge(self, trash: Path) -> None:
-        with _translated(trash), suppress(FileNotFoundError), _parent(trash) as parent:
+        with storage_errors(trash), suppress(FileNotFoundError), _parent(trash) as parent:
             _delete(parent, trash.name)
 
 
 @contextmanager
-def _translated(folder: Path) -> Iterator[None]:
+def storage_errors(folder: Path) -> Iterator[None]:
     """OSErrors as the platform's own: a full or failing disk may recover, anything else will not by itself."""
     try:
         yield

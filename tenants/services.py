@@ -57,7 +57,7 @@ def create_tenant(
     """
     if not actor.unrestricted and not (settings.SELF_SERVICE_SIGNUP and actor.user_id):
         raise Forbidden("Only a super-admin may create tenants here.")
-    check_text(name, field="name", max_length=100)
+    name = check_text(name, field="name", max_length=100, required=True)
     if slug is not None:
         check_slug(slug)
     chosen = _plan(plan)
@@ -98,7 +98,7 @@ def restart(*, actor: Actor, tenant: Tenant) -> Run:
 
 def suspend(*, actor: Actor, tenant: Tenant, hold: str = HoldKind.OPERATOR, note: str = "") -> Run:
     """Set a hold and take the tenant down. Setting the same hold again changes nothing."""
-    check_text(note, field="note", max_length=200, required=False)
+    note = check_text(note, field="note", max_length=200)
     kind = _hold_kind(hold)
 
     def prepare(row: Tenant) -> None:
@@ -175,7 +175,8 @@ def delete(*, actor: Actor, tenant: Tenant, purge: bool = False) -> Run:
 
 def repair(*, tenant: Tenant, cause: str) -> Run:
     """Let reconcile bring the tenant back to what its row says; audited as drift."""
-    kind = {Desired.RUNNING: RunKind.START, Desired.DELETED: RunKind.DEPROVISION}.get(tenant.desired, RunKind.STOP)
+    kinds: dict[str, RunKind] = {Desired.RUNNING: RunKind.START, Desired.DELETED: RunKind.DEPROVISION}
+    kind = kinds.get(tenant.desired, RunKind.STOP)
 
     def prepare(row: Tenant) -> None:
         audit(row, "tenant.drift", SYSTEM, cause=cause)

@@ -50,7 +50,9 @@ def product_files() -> list[Path]:
 
 def tracked_files() -> list[Path]:
     """What a reader of the repository gets."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    # The checkout may belong to another user, which git would refuse.
+    command = ["git", "-c", "safe.directory=*", "ls-files", "-z"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     return [path for name in listed.split("\0") if name and (path := ROOT / name).is_file()]
 
 

@@ -67,7 +67,6 @@ def _flush_may_empty_the_audit():
 def vault_key(db):
     """The vault's key file, and its mirror in this test's database."""
     from vault.services import create_keyring
-
     from zcplatform.lib.actors import SYSTEM
 
     return create_keyring(actor=SYSTEM)

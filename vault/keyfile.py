@@ -6,6 +6,7 @@ import base64
 import json
 import secrets
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 from nacl import exceptions, secret
@@ -86,7 +87,7 @@ def parse(content: bytes, passphrase: str) -> Keyring:
         return _parse(content, passphrase)
     except Misconfigured as error:
         message, type = error.message, error.type
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         message, type = "The vault key file is damaged: put it back from a backup.", "vault_key_damaged"
     del content, passphrase  # neither this frame nor a chained error may show a key in a traceback
     raise Misconfigured(message, type=type)
@@ -114,7 +115,9 @@ def _key(item: dict[str, Any]) -> Key:
         message = f"Version {version} of the vault key has {len(raw)} bytes instead of {cipher.KEY_BYTES}."
         raise Misconfigured(message, type="vault_key_short")
     remember(item["key"])
-    return Key(version, cipher.KeyBytes(raw), str(item["created_at"]), item["retired_at"])
+    for moment in filter(None, (item["created_at"], item["retired_at"])):
+        datetime.fromisoformat(moment)
+    return Key(version, cipher.KeyBytes(raw), item["created_at"], item["retired_at"])
 
 
 def _wrap(content: bytes, passphrase: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from vault.keyfile import Key, Keyring
 from zcplatform.lib.errors import Conflict, Misconfigured
 from zcplatform.lib.private_files import check_private, replace_private, write_private
 
-_Signature = tuple[str, str, int, int, int, int]
+_Signature = tuple[str, int, int, int, int, int]
 _cached: tuple[_Signature, Keyring] | None = None
 
 
@@ -98,5 +98,6 @@ def _path() -> Path:
 
 
 def _signature(path: Path) -> _Signature:
-    info = path.stat()
-    return str(path), settings.VAULT_PASSPHRASE, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns
+    """What changes with the file and the passphrase; the passphrase by its hash, since frames of errors show this."""
+    info, words = path.stat(), hash(settings.VAULT_PASSPHRASE)
+    return str(path), words, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns

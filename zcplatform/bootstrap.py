@@ -118,10 +118,9 @@ def _engine() -> str:
 
 
 def _super_admin(email: str) -> str:
-    from accounts.services import create_user
-
     from accounts.emails import normalise_email
     from accounts.models import User
+    from accounts.services import create_user
     from zcplatform.lib.actors import OPERATOR
 
     address = normalise_email(email)

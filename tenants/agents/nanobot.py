@@ -17,9 +17,10 @@ from tenants.agents.base import AgentSettings, ChatCall, Counters
 from tenants.agents.literal import ENVIRONMENT, literal
 from tenants.agents.openai import PATH, OpenAIChat, bearer, last_user_text
 from tenants.agents.rendering import json_file, required_model
-from tenants.fields import Field, check_text
+from tenants.fields import Field
 from tenants.runtimes.base import Placement
 from zcplatform.lib.redact import SecretStr
+from zcplatform.lib.text import check_text
 
 EXTRA = (
     Field("temperature", "Temperature", "number", low=0, high=2),

@@ -46,7 +46,7 @@ def quarantine(tenant: Tenant) -> None:
     """Give back the tenant's slot and hand its port to nobody for an hour: something that is not ours holds it."""
     with transaction.atomic():
         QuarantinedPort.objects.update_or_create(
-            node=tenant.node, port=tenant.port, defaults={"until": clock.now() + QUARANTINE}
+            node=tenant.node, port=tenant.port or 0, defaults={"until": clock.now() + QUARANTINE}
         )
         release(tenant)
 

@@ -73,6 +73,10 @@ class Context:
         if not claims.renew(_ours(self), pk=self.run.pk, epoch=self.epoch, seconds=LEASE_S):
             raise LeaseLost
 
+    def step_seconds(self) -> float:
+        """How long ago the current step was first begun, parked times included."""
+        return (clock.now() - self.record.started_at).total_seconds() if self.record else 0.0
+
     @contextmanager
     def writing(self) -> Iterator[None]:
         """A transaction that only commits while the run is ours."""

@@ -137,12 +137,12 @@ def await_health(ctx: Context) -> dict[str, Any]:
     began = time.monotonic()
     while True:
         if probe(tenant):
-            return {"waited_s": round((clock.now() - ctx.record.started_at).total_seconds(), 2)}
+            return {"waited_s": round(ctx.step_seconds(), 2)}
         if time.monotonic() - began >= POLL_S:
             break
         time.sleep(0.1 if time.monotonic() - began < 2 else 0.5)
     _give_up_if_hopeless(tenant, _runtime(tenant).inspect(tenant.agent_handle))
-    waited = (clock.now() - ctx.record.started_at).total_seconds()
+    waited = ctx.step_seconds()
     if waited > max(30, 2 * kind.start_grace_s):
         raise RunFailed(
             f"The agent did not answer {kind.health_path} within {waited:.0f} s.{_hint(tenant)}", type=Reason.UNHEALTHY

@@ -1,26 +1,28 @@
-"""Text that people typed: bounded, one line, nothing that a terminal or a log would act on."""
+"""Text that people typed: bounded, one line, nothing that a terminal, a log or a reader's eye would trip over."""
 
 from __future__ import annotations
 
 import unicodedata
+from typing import Any
 
 from zcplatform.lib.errors import InvalidField
 
-_REFUSED = frozenset({"Cc", "Cs", "Co", "Cn", "Zl", "Zp"})
-_BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
+# Control characters, lone surrogates, and the line and paragraph separators that some readers take for line ends.
+_REFUSED = frozenset({"Cc", "Cs", "Zl", "Zp"})
+# They turn the direction of what is shown, so that a name could look like another.
+_DIRECTION = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
-def check_text(value: object, *, field: str, max_length: int, required: bool = True) -> str:
-    """The text itself when it may be stored; InvalidField naming ``field`` otherwise.
-
-    Control characters, lone surrogates, line separators and direction overrides are refused.
-    """
+def check_text(value: Any, *, field: str, max_length: int, required: bool = False) -> str:
+    """``value`` without surrounding spaces. InvalidField naming ``field`` when it is no text, too long, empty
+    although ``required``, or holds a control character, a lone surrogate, a line separator or a direction mark."""
     if not isinstance(value, str):
-        raise InvalidField(f"{field} must be text.", field=field)
-    if required and not value.strip():
-        raise InvalidField(f"{field} must not be empty.", field=field)
+        raise InvalidField("A text is expected.", field=field)
     if len(value) > max_length:
-        raise InvalidField(f"{field} has at most {max_length} characters.", field=field, max_length=max_length)
-    if any(unicodedata.category(c) in _REFUSED or c in _BIDI for c in value):
-        raise InvalidField(f"{field} holds a character that can't be used.", field=field)
-    return value
+        raise InvalidField(f"At most {max_length} characters are allowed.", field=field, max_length=max_length)
+    if any(unicodedata.category(c) in _REFUSED or c in _DIRECTION for c in value):
+        raise InvalidField("Control characters and line breaks are not allowed.", field=field)
+    text = value.strip()
+    if required and not text:
+        raise InvalidField("This field is empty.", field=field)
+    return text

@@ -30,9 +30,11 @@ class Command(TenantCommand):
         base, headers = router().connect(tenant.slug)
         headers = {**headers, "Authorization": f"Bearer {token.reveal()}"}
         try:
-            with httpx.Client(timeout=TIMEOUT_S, trust_env=False) as client:
-                with client.stream("POST", f"{base}/v1/chat/completions", json=body, headers=headers) as answer:
-                    self._print(answer, **options)
+            with (
+                httpx.Client(timeout=TIMEOUT_S, trust_env=False) as client,
+                client.stream("POST", f"{base}/v1/chat/completions", json=body, headers=headers) as answer,
+            ):
+                self._print(answer, **options)
         except httpx.HTTPError as error:
             raise DependencyDown(f"The tenant's address does not answer: {type(error).__name__}.") from error
         finally:

@@ -17,4 +17,5 @@ class Command(TenantCommand):
         run = services.resize(actor=self.actor, tenant=tenant, plan=options["plan"])
         if run is not None:
             return self.follow(run, as_json=options["json"])
-        return self.applies_later(tenant, as_json=options["json"])
+        self.applies_later(tenant, as_json=options["json"])
+        return None
