@@ -112,11 +112,13 @@ class Demo:
     def down(self) -> None:
         """Delete the tenants, then stop what was started; a part that was never there is fine."""
         with self.part("teardown", "tenants deleted, everything stopped"):
-            for tenant in self.tenants:
-                self.manage("deprovision", tenant["tenant"], "--yes", "--purge", "--json")
-            self._stop()
-            if self.runtime == "docker":
-                self.manage("remove_networks")
+            try:
+                for tenant in self.tenants:
+                    self.manage("deprovision", tenant["tenant"], "--yes", "--purge", "--json")
+                if self.runtime == "docker":
+                    self.manage("remove_networks")
+            finally:
+                self._stop()
 
     def _serve(self) -> None:
         (self.home / "run").mkdir(exist_ok=True)
