@@ -44,7 +44,7 @@ class ProcessRuntime:
 
     def check(self) -> EngineInfo:
         """``detail`` says under whose uid agents will run, and what stands in the way of the tenant's own."""
-        closed = first_closed(Path(sys.executable)) or first_closed(Path(settings.HOME))
+        closed = first_closed(Path(sys.executable)) or first_closed(Path(settings.HOME) / "tenants")
         own = os.geteuid() == 0 and not closed
         detail = {
             "agents_run_as": "tenant" if own else "caller",
@@ -197,7 +197,7 @@ def first_closed(path: Path) -> str:
     """The first folder on the way to ``path`` that only its owner or group may enter; empty when there is none."""
     for way in (path.absolute(), path.resolve()):
         for folder in reversed(way.parents):
-            if not folder.stat().st_mode & 0o001:
+            if folder.exists() and not folder.stat().st_mode & 0o001:
                 return str(folder)
     return ""
 

@@ -3,6 +3,7 @@ and the readings of /proc by the runtime too. Standard library only."""
 
 import ctypes
 import errno
+import functools
 import json
 import os
 import resource
@@ -52,6 +53,7 @@ def session(pid):
     return int(fields[3]) if fields else None
 
 
+@functools.cache
 def boot_id():
     with open("/proc/sys/kernel/random/boot_id") as file:
         return file.read().strip()

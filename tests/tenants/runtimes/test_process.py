@@ -77,7 +77,8 @@ def bench(tmp_path, settings):
 
 
 @pytest.fixture
-def dropping(open_home, settings):
+def dropping(open_home, settings, monkeypatch):
+    monkeypatch.setattr(sys, "executable", SYSTEM_PYTHON)
     settings.ALLOW_UNPRIVILEGED_PROCESS = False
     with cleaned(bench_in(open_home, settings, SYSTEM_PYTHON)) as bench:
         yield bench
@@ -112,6 +113,9 @@ class TestTenantsUid(RealAgentContract):
         assert seen["env"].keys() - {"LC_CTYPE"} == {"PATH", "GREETING"}
         result = bench.runtime.exec(handle, bench.code("import os; print(os.getuid(), os.getgroups(), os.getcwd())"))
         assert result.output == f"{spec.uid} [] {spec.folder}/data\n"
+
+    def test_check_says_that_agents_have_a_uid_of_their_own(self, bench):
+        assert bench.runtime.check().detail == {"agents_run_as": "tenant", "allowed": True, "closed": ""}
 
     def test_one_tenant_can_not_read_another_nor_the_platform(self, bench, settings):
         (other, _), (_, handle) = bench.serving(), bench.serving()
@@ -159,8 +163,8 @@ class TestTenantsUid(RealAgentContract):
         spec, handle = bench.serving()
         assert who(spec.port)["uid"] == 0
         assert bench.runtime.exec(handle, bench.code("import os; print(os.getuid())")).output == "0\n"
-        detail = bench.runtime.check().detail
-        assert (detail["agents_run_as"], detail["allowed"]) == ("caller", True)
+        closed = {"agents_run_as": "caller", "allowed": True, "closed": str(open_home)}
+        assert bench.runtime.check().detail == closed
 
 
 class TestOrdinaryUser:
@@ -380,6 +384,15 @@ def test_a_full_disk_waits(bench, monkeypatch):
     with pytest.raises(DependencyDown) as failed:
         bench.runtime.create(spec)
     assert failed.value.type == "storage_full"
+
+
+def test_no_agent_runs_when_its_state_can_not_be_written(bench, settings):
+    spec = bench.make_spec()
+    handle = bench.runtime.create(spec)
+    (run_dir(settings, handle) / "state.json.tmp").mkdir()
+    with pytest.raises(DependencyDown):
+        bench.runtime.start(handle)
+    assert alive(spec.tenant) == []
 
 
 # --- limits and logs ---------------------------------------------------------------------------------------
