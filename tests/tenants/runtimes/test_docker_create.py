@@ -140,11 +140,7 @@ def test_a_network_that_is_gone_is_network_failed(docker_bench):
 
 def test_a_command_that_is_not_in_the_image_is_a_crash_that_says_why(docker_bench):
     """With an init of its own the container starts, and its init says what is wrong."""
-<<<<<<< HEAD
-    _spec, handle = docker_bench.running(argv=("/no/such/program",))
-=======
     _, handle = docker_bench.running(argv=("/no/such/program",))
->>>>>>> docker
     until(lambda: docker_bench.runtime.inspect(handle).restarts >= 1)
     assert "/no/such/program" in docker_bench.runtime.logs(handle)
 
