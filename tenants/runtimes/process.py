@@ -54,7 +54,8 @@ class ProcessRuntime:
         return EngineInfo(kind=self.kind, version=os.uname().release, detail=detail)
 
     def place(self, *, config_dir: str, data_dir: str, listen_port: int, folder: Path, port: int) -> Placement:
-        return Placement("127.0.0.1", port, PurePosixPath(folder / "config"), PurePosixPath(folder / "data"))
+        config, data = PurePosixPath(folder / "config"), PurePosixPath(folder / "data")
+        return Placement("127.0.0.1", port, config, data, in_container=False)
 
     def ensure_image(self, image: str) -> str:
         return self.kind
@@ -131,7 +132,7 @@ class ProcessRuntime:
         record, state = run.ours(), run.state()
         if record is None or state.get("phase") != "running" or not alive(state):
             raise Conflict("The agent does not run.", type="not_running")
-        job = {**record["job"], "argv": [*argv], "uid": state["uid"], "may_keep_uid": False}
+        job = {**record["job"], "argv": [*argv], "uid": state["uid"], "paths": [], "may_keep_uid": False}
         answer = call_shim("once", run, {**job, "timeout_s": timeout_s, "cap": cap}, limit_s=timeout_s + SPAWN_S)
         head, _, output = answer.partition(b"\n")
         return ExecResult(output=output.decode("utf-8", "replace"), **json.loads(head))
@@ -145,7 +146,7 @@ def record_of(spec: AgentSpec) -> dict[str, Any]:
         "argv": list(spec.argv),
         "env": dict(spec.env),
         "cwd": folders[1],
-        "paths": folders,
+        "paths": [*(word for word in spec.argv if word.startswith("/")), *folders],
         "memory_mb": spec.memory_mb,
         "pids": spec.pids,
     }

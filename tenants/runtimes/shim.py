@@ -46,9 +46,12 @@ class Log:
 
     def write(self, data):
         try:
-            if len(data) > self.room:
-                self.rotate()
-            self.room -= os.write(self.descriptor, data)
+            while data:
+                if self.room <= 0:
+                    self.rotate()
+                written = os.write(self.descriptor, data[: self.room])
+                self.room -= written
+                data = data[written:]
         except OSError:
             pass
 

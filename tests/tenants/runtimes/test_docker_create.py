@@ -111,7 +111,7 @@ def test_a_network_that_is_gone_is_network_failed(docker_bench):
 
 def test_a_command_that_is_not_in_the_image_is_bad_config(docker_bench):
     """With an init of its own the container starts, and its init says what is wrong."""
-    spec, handle = docker_bench.running(argv=("/no/such/program",))
+    _spec, handle = docker_bench.running(argv=("/no/such/program",))
     until(lambda: docker_bench.runtime.inspect(handle).restarts >= 1)
     assert "/no/such/program" in docker_bench.runtime.logs(handle)
 
