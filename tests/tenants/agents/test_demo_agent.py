@@ -102,7 +102,16 @@ def start(tmp_path):
 
 @pytest.fixture
 def agent(start):
+    """An agent of the test's own."""
     return start().wait()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """One for the tests that change nothing about it."""
+    running = Running(tmp_path_factory.mktemp("shared")).wait()
+    yield running
+    running.end()
 
 
 def events(response):
@@ -111,9 +120,9 @@ def events(response):
     return [json.loads(line) for line in lines[:-1]]
 
 
-def test_it_is_one_file_that_needs_only_the_standard_library(agent):
+def test_it_is_one_file_that_needs_only_the_standard_library(shared):
     assert KIND.argv(Placement("127.0.0.1", 1, PROGRAM.parent, PROGRAM.parent, in_container=False))[1:3] == ("-I", "-S")
-    answer = agent.get("/health")
+    answer = shared.get("/health")
     assert KIND.healthy(answer.status_code, answer.content)
 
 
@@ -122,15 +131,15 @@ def test_in_a_container_the_program_of_the_image_runs():
     assert argv[:4] == ("/usr/bin/python3", "-I", "-S", "/opt/zcplatform/demo_agent.py")
 
 
-def test_chat_echoes_whole(agent):
-    answer = agent.chat()
+def test_chat_echoes_whole(shared):
+    answer = shared.chat()
     reply = KIND.chat_reply(BODY, answer.content)
     assert reply["choices"][0]["message"]["content"] == "Echo: one two three"
     assert reply["usage"] == {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
 
 
-def test_chat_echoes_as_a_stream_with_the_usage_in_the_last_chunk(agent):
-    chunks = events(agent.chat({**BODY, "stream": True}))
+def test_chat_echoes_as_a_stream_with_the_usage_in_the_last_chunk(shared):
+    chunks = events(shared.chat({**BODY, "stream": True}))
     assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks) == "Echo: one two three"
     assert [("usage" in chunk) for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
     assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
@@ -143,10 +152,10 @@ def test_a_stream_comes_word_by_word(start):
         assert len([chunk for chunk in answer.iter_raw() if chunk.strip()]) >= 4
 
 
-@pytest.mark.parametrize("token", ["canary-agent-tokex", "", "ü"])
-def test_chat_without_the_token_is_refused(agent, token):
+@pytest.mark.parametrize("token", ["canary-agent-tokex", "x", "ü"])
+def test_chat_without_the_token_is_refused(shared, token):
     answer = httpx.post(
-        agent.url + "/v1/chat/completions", headers={b"Authorization": f"Bearer {token}".encode()}, json=BODY
+        shared.url + "/v1/chat/completions", headers={b"Authorization": f"Bearer {token}".encode()}, json=BODY
     )
     assert answer.status_code == 401
     assert answer.json()["error"]["type"] == "unauthenticated"
@@ -155,14 +164,14 @@ def test_chat_without_the_token_is_refused(agent, token):
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b"[" * 50_000, b'{"messages": []}', b'{"messages": [1]}', b"\xff"]
 )
-def test_a_chat_body_that_makes_no_sense_is_400(agent, content):
+def test_a_chat_body_that_makes_no_sense_is_400(shared, content):
     headers = {"Authorization": f"Bearer {TOKEN.reveal()}"}
-    assert httpx.post(agent.url + "/v1/chat/completions", headers=headers, content=content).status_code == 400
+    assert httpx.post(shared.url + "/v1/chat/completions", headers=headers, content=content).status_code == 400
 
 
-def test_the_webhook_is_an_echo(agent):
-    assert httpx.post(agent.url + "/webhook", json={"message": "hé"}).json() == {"response": "Echo: hé"}
-    assert httpx.post(agent.url + "/webhook", json={"message": 3}).status_code == 400
+def test_the_webhook_is_an_echo(shared):
+    assert httpx.post(shared.url + "/webhook", json={"message": "hé"}).json() == {"response": "Echo: hé"}
+    assert httpx.post(shared.url + "/webhook", json={"message": 3}).status_code == 400
 
 
 def test_with_a_webhook_channel_messages_must_be_signed(start):
@@ -263,14 +272,14 @@ def test_messages_and_secrets_stay_out_of_the_log(agent):
         (b"GET /ws HTTP/1.1\r\nConnection: close\r\n\r\n", 426),
     ],
 )
-def test_malformed_requests_get_a_status_and_an_end(agent, data, status):
-    assert agent.raw(data).startswith(f"HTTP/1.1 {status} ".encode())
-    assert agent.get("/health").status_code == 200
+def test_malformed_requests_get_a_status_and_an_end(shared, data, status):
+    assert shared.raw(data).startswith(f"HTTP/1.1 {status} ".encode())
+    assert shared.get("/health").status_code == 200
 
 
-def test_a_connection_serves_many_requests(agent):
+def test_a_connection_serves_many_requests(shared):
     with httpx.Client() as client:
-        assert {client.get(agent.url + "/health").status_code for _ in range(20)} == {200}
+        assert {client.get(shared.url + "/health").status_code for _ in range(20)} == {200}
 
 
 def over_websocket(agent, conversation):
@@ -284,12 +293,12 @@ def over_websocket(agent, conversation):
 @pytest.mark.parametrize(
     "message", ["", "hé🦀", "x" * 125, "x" * 126, "x" * 65_535, "x" * 65_536, b"\x00\xff" * 200_000]
 )
-def test_a_websocket_echoes_messages_of_every_length(agent, message):
+def test_a_websocket_echoes_messages_of_every_length(shared, message):
     async def conversation(connection):
         await connection.send(message)
         return await connection.recv()
 
-    assert over_websocket(agent, conversation) == message
+    assert over_websocket(shared, conversation) == message
 
 
 def test_a_websocket_echoes_fragments_and_answers_pings(agent):
@@ -323,8 +332,8 @@ HANDSHAKE = (
         (b"\x88\x80\0\0\0\0", 1000),  # goodbye
     ],
 )
-def test_a_bad_frame_ends_the_websocket_with_its_code(agent, frame, code):
-    answer = agent.raw(HANDSHAKE + frame)
+def test_a_bad_frame_ends_the_websocket_with_its_code(shared, frame, code):
+    answer = shared.raw(HANDSHAKE + frame)
     assert b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in answer
     assert answer.endswith(b"\x88\x02" + code.to_bytes(2, "big"))
 
