@@ -1,11 +1,11 @@
 """``serve`` with real processes on a real database: killed, silenced, drained, and started twice."""
 
-import importlib.util
 import os
 import signal
 import socket
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 from django.core import checks
@@ -13,11 +13,11 @@ from django.core.checks.registry import registry
 from django.core.management import CommandError, call_command
 
 from tests.zcplatform.serving import Home, children_of, runs, tree_of, wait_for
+from vault.services import create_keyring
 from zcplatform import startup, supervisor, ticker
 from zcplatform.programs import Program
 
 READY = ("workers of runs: 2", "workers of sweeps: 2")
-needs_asgi = pytest.mark.skipif(not importlib.util.find_spec("zcplatform.asgi"), reason="zcplatform.asgi is not there")
 
 
 @pytest.fixture(scope="module")
@@ -114,11 +114,8 @@ def test_r18_one_serve_per_home_and_none_of_it_outlives_a_killed_supervisor(home
         serve.wait_until_said(*READY)  # the lock went with its holder
 
 
-@needs_asgi
 def test_the_web_answers_and_ends_with_its_supervisor(home):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with home.serve("--no-workers", "--port", str(port)) as serve:
         serve.wait_until_said(f"web on http://127.0.0.1:{port}")
         assert status_of(port) < 500
@@ -126,6 +123,33 @@ def test_the_web_answers_and_ends_with_its_supervisor(home):
         [worker] = wait_for(lambda: children_of(master), "a web worker")
         serve.process.kill()
         wait_for(lambda: not runs(master) and not runs(worker), "the web ends")
+
+
+@pytest.mark.caddy
+def test_caddy_is_started_comes_back_and_ends_with_the_rest(tmp_path):
+    port, public = free_port(), free_port()
+    home = Home(tmp_path, ROUTER="caddy", CADDY_LISTEN=f"127.0.0.1:{public}", CADDY_HTTPS="0")
+    with home.serve("--no-workers", "--port", str(port)) as serve:
+        serve.wait_until_said("router: caddy", "web on")
+        caddy = caddy_of(serve)
+        os.kill(caddy, signal.SIGKILL)
+        serve.wait_until_said("caddy has ended")
+        wait_for(lambda: caddy_of(serve), "caddy is back")
+        everything = serve.everything()
+        serve.process.send_signal(signal.SIGTERM)
+        assert serve.process.wait(timeout=60) == 0
+        assert not any(map(runs, everything))
+
+
+def caddy_of(serve):
+    found = [pid for pid in children_of(serve.pid) if Path(f"/proc/{pid}/comm").read_text().strip() == "caddy"]
+    return found[0] if found else 0
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def status_of(port):
@@ -151,8 +175,8 @@ def refusal(*arguments):
 def complete(db, settings, tmp_path):
     """A home on which ``serve`` would start; nothing is started should a refusal fail to come."""
     settings.HOME = tmp_path
-    settings.VAULT_KEY_FILE = tmp_path / "vault.json"
-    settings.VAULT_KEY_FILE.touch()
+    settings.VAULT_KEY_FILE = tmp_path / "keys" / "vault.json"
+    create_keyring()
     settings.ROUTER = "direct"
 
 
