@@ -84,12 +84,12 @@ class Home:
             self.command(*arguments), env=self.env, cwd=self.folder, capture_output=True, text=True, timeout=LIMIT_S
         )
 
-    def give(self, cluster: str, name: str, *, seconds: float = 0) -> Path:
-        """Have ``cluster`` write the file that is returned, ``seconds`` after it began; ``.begun`` comes first."""
+    def give(self, cluster: str, name: str, *, seconds: float = 0, act: str = "write") -> Path:
+        """Have ``cluster`` do an ``act`` of ``tests.zcplatform.work``; returns the file that it writes."""
         out, folder = self.folder / name, self.folder / "todo"
         folder.mkdir(exist_ok=True)
         order = folder / f".{name}"
-        order.write_text(json.dumps({"cluster": cluster, "out": str(out), "seconds": seconds}))
+        order.write_text(json.dumps({"cluster": cluster, "out": str(out), "seconds": seconds, "act": act}))
         order.rename(folder / name)
         return out
 

@@ -25,55 +25,72 @@ def home(tmp_path_factory):
     return Home(tmp_path_factory.mktemp("home"))
 
 
-def test_both_clusters_work_and_come_back_after_every_kind_of_death(home):
+@pytest.fixture(scope="module")
+def served(home):
+    """One ``serve`` for the tests after which it must work as before."""
     with home.serve("--no-web") as serve:
         serve.wait_until_said(*READY)
-        wait_for(home.give("runs", "first").exists, "runs works")
-        wait_for(home.give("sweeps", "second").exists, "sweeps works")
-
-        # A worker at work: the cluster's own guard replaces it, the supervisor has nothing to do.
-        slow = home.give("runs", "slow", seconds=600)
-        wait_for(slow.with_name("slow.begun").exists, "a worker is busy")
-        before, main = serve.workers_of("runs"), serve.main_of("runs")
-        os.kill(busy_worker(serve, "runs"), signal.SIGKILL)
-        wait_for(lambda: set(serve.workers_of("runs")) - set(before), "a new worker")
-        assert serve.main_of("runs") == main
-
-        # The first process: its orphans end with it, and the supervisor starts a new cluster.
-        orphans = tree_of(serve.main_of("sweeps"))
-        assert len(orphans) >= 5
-        os.kill(serve.main_of("sweeps"), signal.SIGKILL)
-        wait_for(lambda: not any(map(runs, orphans)), "the orphans end")
-        wait_for(home.give("sweeps", "third").exists, "sweeps works again")
-        serve.wait_until_said("sweeps has ended")
+        yield serve
 
 
-def test_a_cluster_whose_queue_lock_died_with_an_idle_worker_is_found_and_restarted(home):
-    with home.serve("--no-web") as serve:
-        serve.wait_until_said(*READY)
-        wait_for(home.give("runs", "before-silence").exists, "runs works")
-        old = serve.main_of("runs")
-        for pid in serve.workers_of("runs"):  # one of them waits for the next task and holds the lock
-            os.kill(pid, signal.SIGKILL)
-        serve.wait_until_said("runs has fallen silent")
-        wait_for(home.give("runs", "after-silence").exists, "runs works again")
-        assert not runs(old)
-        assert "sweeps has" not in serve.log.read_text()
+def test_a_worker_killed_at_work_is_replaced_by_its_cluster(home, served):
+    wait_for(home.give("runs", "first").exists, "runs works")
+    slow = home.give("runs", "slow", seconds=600)
+    wait_for(slow.with_name("slow.begun").exists, "a worker is busy")
+    before, main = served.workers_of("runs"), served.main_of("runs")
+    os.kill(busy_worker(served, "runs"), signal.SIGKILL)
+    wait_for(lambda: set(served.workers_of("runs")) - set(before), "a new worker")
+    assert served.main_of("runs") == main
 
 
-def test_a_cluster_that_is_busy_to_the_last_worker_is_left_alone(home):
-    with home.serve("--no-web") as serve:
-        serve.wait_until_said(*READY)
-        main = serve.main_of("runs")
-        busy = [home.give("runs", f"busy-{n}", seconds=4.5) for n in range(2)]  # more than twice the patience here
-        waiting = home.give("runs", "waits-its-turn")
-        wait_for(waiting.exists, "the third has its turn")
-        assert serve.main_of("runs") == main
-        assert any(path.exists() for path in busy)
-        assert "fallen silent" not in serve.log.read_text()
+def test_a_cluster_whose_first_process_is_killed_ends_whole_and_is_started_again(home, served):
+    wait_for(home.give("sweeps", "second").exists, "sweeps works")
+    orphans = tree_of(served.main_of("sweeps"))
+    assert len(orphans) >= 5
+    os.kill(served.main_of("sweeps"), signal.SIGKILL)
+    wait_for(lambda: not any(map(runs, orphans)), "the orphans end")
+    wait_for(home.give("sweeps", "third").exists, "sweeps works again")
+    served.wait_until_said("sweeps has ended")
 
 
-def test_r19_sigterm_finishes_what_is_under_way(home):
+def test_a_cluster_that_is_busy_to_the_last_worker_is_left_alone(home, served):
+    main = served.main_of("runs")
+    busy = [home.give("runs", f"busy-{n}", seconds=4.5) for n in range(2)]  # more than twice the patience here
+    wait_for(home.give("runs", "waits-its-turn").exists, "the third has its turn")
+    assert any(path.exists() for path in busy)
+    assert served.main_of("runs") == main
+    assert "fallen silent" not in served.log.read_text()
+
+
+def test_a_cluster_whose_queue_lock_died_with_an_idle_worker_is_found_and_restarted(home, served):
+    wait_for(home.give("runs", "before-silence").exists, "runs works")
+    old, other = served.main_of("runs"), served.main_of("sweeps")
+    for pid in served.workers_of("runs"):  # one of them waits for the next task and holds the lock
+        os.kill(pid, signal.SIGKILL)
+    served.wait_until_said("runs has fallen silent")
+    wait_for(home.give("runs", "after-silence").exists, "runs works again")
+    assert not runs(old)
+    assert served.main_of("sweeps") == other
+
+
+def test_r18_one_serve_per_home_and_a_killed_one_leaves_only_the_agents(home, served):
+    second = home.manage("serve", "--no-web")
+    assert second.returncode == 2
+    assert f"already runs the workers of {home.folder} (pid {served.pid})" in second.stderr
+
+    note = home.give("runs", "agent", seconds=60, act="start_agent")
+    wait_for(note.exists, "an agent is started")
+    agent = int(note.read_text())
+    everything = set(served.everything()) - {agent}
+    assert len(everything) >= 10
+    served.process.kill()
+    served.process.wait()
+    wait_for(lambda: not any(map(runs, everything)), "every child ends")
+    assert runs(agent)
+    os.kill(agent, signal.SIGKILL)
+
+
+def test_r19_sigterm_finishes_what_is_under_way(home):  # on a home whose last serve was killed
     with home.serve("--no-web") as serve:
         serve.wait_until_said(*READY)
         out = home.give("runs", "under-way", seconds=2)
@@ -96,22 +113,6 @@ def test_a_second_signal_ends_it_at_once(home):
         serve.process.send_signal(signal.SIGTERM)
         assert serve.process.wait(timeout=20) == 0
         assert not any(map(runs, everything))
-
-
-def test_r18_one_serve_per_home_and_none_of_it_outlives_a_killed_supervisor(home):
-    with home.serve("--no-web") as serve:
-        serve.wait_until_said(*READY)
-        second = home.manage("serve", "--no-web")
-        assert second.returncode == 2
-        assert f"already runs the workers of {home.folder} (pid {serve.pid})" in second.stderr
-
-        everything = serve.everything()
-        assert len(everything) >= 10
-        serve.process.kill()
-        serve.process.wait()
-        wait_for(lambda: not any(map(runs, everything)), "every child ends")
-    with home.serve("--no-web") as serve:
-        serve.wait_until_said(*READY)  # the lock went with its holder
 
 
 def test_the_web_answers_and_ends_with_its_supervisor(home):
