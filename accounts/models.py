@@ -6,7 +6,6 @@ import uuid
 from typing import Any, ClassVar
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
-from django.contrib.auth.models import PermissionsMixin
 from django.db import models
 
 from zcplatform.lib import clock
@@ -32,13 +31,14 @@ class UserManager(BaseUserManager["User"]):
         return self.create_user(email, is_superuser=True, **fields)
 
 
-class User(AbstractBaseUser, PermissionsMixin):
+class User(AbstractBaseUser):
     """A person, known by a normalised e-mail address. ``is_superuser`` is the platform's super-admin."""
 
     public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     email = models.EmailField(unique=True)
     name = models.CharField(max_length=100, blank=True)
     is_active = models.BooleanField(default=True)
+    is_superuser = models.BooleanField("super-admin", default=False)
     created_at = models.DateTimeField(default=clock.now, editable=False)
 
     objects: ClassVar[UserManager] = UserManager()
@@ -54,6 +54,13 @@ class User(AbstractBaseUser, PermissionsMixin):
     @property
     def is_staff(self) -> bool:
         return self.is_superuser
+
+    # What Django's admin asks. There are no permissions per model: a super-admin has all, others have none there.
+    def has_perm(self, perm: str, obj: Any = None) -> bool:
+        return self.is_active and self.is_superuser
+
+    def has_module_perms(self, app_label: str) -> bool:
+        return self.is_active and self.is_superuser
 
     def as_actor(self, *, ip: str = "", request_id: str = "") -> Actor:
         return Actor(
@@ -92,6 +99,7 @@ class LoginLink(models.Model):
 
     class Meta:
         db_table = "login_links"
+        indexes = [models.Index(fields=["expires_at"], name="login_link_expiry")]
 
     def __str__(self) -> str:
         return f"login link of {self.user_id}"

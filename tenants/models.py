@@ -108,7 +108,11 @@ class Plan(models.Model):
 
 
 class Tenant(models.Model):
-    """One customer's agent: what it should be (``desired``) and what was last seen (``status``, ``health``)."""
+    """One customer's agent: what it should be (``desired``) and what was last seen (``status``, ``health``).
+
+    While a hold is active ``desired`` is ``suspended`` and ``resume_to`` remembers what it returns to.
+    ``slot``, ``port`` and ``uid`` are held from the first deploy until the tenant is deleted.
+    """
 
     public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     slug = models.CharField(max_length=30)
@@ -118,6 +122,7 @@ class Tenant(models.Model):
     node = models.ForeignKey(Node, on_delete=models.PROTECT, related_name="tenants")
 
     desired = models.CharField(max_length=12, choices=Desired.choices, default=Desired.STOPPED)
+    resume_to = models.CharField(max_length=12, choices=Desired.choices, default=Desired.STOPPED)
     status = models.CharField(max_length=12, choices=Status.choices, default=Status.DRAFT)
     reason = models.CharField(max_length=32, choices=Reason.choices, default=Reason.NONE, blank=True)
     detail = models.TextField(blank=True)
@@ -129,6 +134,7 @@ class Tenant(models.Model):
     uid = models.PositiveIntegerField(null=True, blank=True)
     handle = models.JSONField(null=True, blank=True)
     fingerprint = models.CharField(max_length=32, blank=True)
+    config_hash = models.CharField(max_length=32, blank=True)
     routed = models.BooleanField(default=False)
 
     created_at = models.DateTimeField(default=clock.now, editable=False)
@@ -306,6 +312,7 @@ class Run(models.Model):
     enqueued_at = models.DateTimeField(null=True, blank=True)
     next_attempt_at = models.DateTimeField(null=True, blank=True)
     waits = models.PositiveIntegerField(default=0)
+    rewinds = models.PositiveIntegerField(default=0)
 
     reason = models.CharField(max_length=32, choices=Reason.choices, default=Reason.NONE, blank=True)
     error = models.TextField(blank=True)

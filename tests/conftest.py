@@ -1,11 +1,49 @@
-"""Fixtures that every part of the suite shares."""
+"""Fixtures that every part of the suite shares, and the rule for counterparts that are absent."""
 
 from __future__ import annotations
+
+import os
 
 import pytest
 from django.db.backends.base.operations import BaseDatabaseOperations
 
 from audit import triggers
+from tests import counterparts
+
+pytest_plugins = ["pytester"]
+
+LEFT_OUT = pytest.StashKey[list[tuple[str, str]]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    try:
+        counterparts.required(os.environ.get("ZC_REQUIRE", ""))
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from error
+    config.stash[LEFT_OUT] = []
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    required = counterparts.required(os.environ.get("ZC_REQUIRE", ""))
+    for name in counterparts.PROBES:
+        if item.get_closest_marker(name) is None:
+            continue
+        reason = counterparts.missing(name)
+        if reason and name in required:
+            pytest.fail(f"ZC_REQUIRE names {name}, but {reason}", pytrace=False)
+        if reason:
+            item.config.stash[LEFT_OUT].append((item.nodeid, f"{name}: {reason}"))
+            pytest.skip(f"{name}: {reason}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    left_out = config.stash[LEFT_OUT]
+    if not left_out:
+        return
+    terminalreporter.section(f"{len(left_out)} left out for want of a counterpart")
+    for nodeid, reason in left_out:
+        terminalreporter.write_line(f"{nodeid}  ({reason})")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -32,3 +70,41 @@ def vault_key(db):
     from zcplatform.lib.actors import SYSTEM
 
     return create_keyring(actor=SYSTEM)
+
+
+@pytest.fixture
+def tenant(db):
+    """A draft tenant without a run; ``owner`` and ``colleague`` belong to it."""
+    from tests.factories import TenantFactory
+
+    return TenantFactory()
+
+
+@pytest.fixture
+def owner(tenant):
+    from tests.factories import MemberFactory
+
+    return MemberFactory(tenant=tenant, role="owner").user
+
+
+@pytest.fixture
+def colleague(tenant):
+    """A contributor: may read logs and chat, may change nothing."""
+    from tests.factories import MemberFactory
+
+    return MemberFactory(tenant=tenant, role="contributor").user
+
+
+@pytest.fixture
+def stranger(db):
+    """The owner of another tenant: everything of ``tenant`` must look absent."""
+    from tests.factories import MemberFactory
+
+    return MemberFactory(role="owner").user
+
+
+@pytest.fixture
+def super_admin(db):
+    from tests.factories import UserFactory
+
+    return UserFactory(is_superuser=True)

@@ -1,10 +1,25 @@
-"""Settings of the test suite: a home of its own, keys made afresh, an installation id that nobody else has."""
+"""Settings of the test suite: a home of its own, keys made afresh, an installation id that nobody else has.
 
+The first process makes the home and removes it when it ends; the processes that it starts find it in
+``ZC_TEST_HOME``.
+"""
+
+import atexit
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
-_home = Path(os.environ.setdefault("ZC_TEST_HOME", tempfile.mkdtemp(prefix="zct-")))
+if "ZC_TEST_HOME" not in os.environ:
+    os.environ["ZC_TEST_HOME"] = tempfile.mkdtemp(prefix="zct-")
+
+    def _remove_home(maker: int = os.getpid()) -> None:
+        if os.getpid() == maker:  # a forked child must not remove it under its parent
+            shutil.rmtree(os.environ["ZC_TEST_HOME"], ignore_errors=True)
+
+    atexit.register(_remove_home)
+
+_home = Path(os.environ["ZC_TEST_HOME"])
 os.environ["ZCPLATFORM_HOME"] = str(_home)
 os.environ["ZCPLATFORM_CONFIG"] = str(_home / "platform.toml")
 os.environ.setdefault("ZCPLATFORM_DATABASE_URL", f"sqlite:///{_home / 'zcplatform.db'}")

@@ -44,15 +44,28 @@ def instance_id(home: Path) -> str:
     return value
 
 
-def create_missing(folder: Path) -> list[str]:
-    """Create the keys that neither the environment nor ``folder`` has; returns the names of new ones."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+def create_missing(folder: Path, home: Path | None = None) -> list[str]:
+    """Create the keys that neither the environment nor ``folder`` has, and the id in ``home`` (the folder above).
+
+    Returns the names of new ones. May be called by two processes at once: what is there is never replaced.
+    """
+    home = home or folder.parent
+    for path in (home, folder):
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
     made = []
     for name, filename in NAMES.items():
-        if env.raw(name) is None and not (folder / filename).exists():
-            write_private(folder / filename, secrets.token_urlsafe(64).encode())
+        if env.raw(name) is None and _create(folder / filename, secrets.token_urlsafe(64)):
             made.append(name)
-    if not instance_id(folder.parent):
-        write_private(folder.parent / "instance.id", secrets.token_hex(6).encode())
+    if not instance_id(home) and _create(home / "instance.id", secrets.token_hex(6)):
         made.append("INSTANCE")
     return made
+
+
+def _create(path: Path, content: str) -> bool:
+    if path.exists():
+        return False
+    try:
+        write_private(path, content.encode())
+    except FileExistsError:  # another process was quicker, and its key is the one
+        return False
+    return True

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import re
 import tomllib
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -100,12 +102,18 @@ def load(path: Path) -> PlatformToml:
     if unknown:
         raise ImproperlyConfigured(f"{path}: unknown section [{sorted(unknown)[0]}].")
     built = {name: _section(path, name, kind, document.get(name, {})) for name, kind in sections.items()}
+    if not isinstance(document.get("plans", {}), dict):
+        raise ImproperlyConfigured(f"{path}: [plans] must hold tables.")
     plans = {slug: _plan(path, slug, values) for slug, values in document.get("plans", {}).items()}
     return PlatformToml(**built, plans={**DEFAULT_PLANS, **plans})
 
 
 def _plan(path: Path, slug: str, values: dict[str, Any]) -> PlanLimits:
     """An override of a default plan, or a plan of its own with every limit given."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,38}", slug):
+        raise ImproperlyConfigured(f"{path}: [plans.{slug!r}] is not a slug: a-z, 0-9 and hyphens.")
+    if not isinstance(values, dict):
+        raise ImproperlyConfigured(f"{path}: [plans.{slug}] must be a table.")
     base = DEFAULT_PLANS.get(slug)
     start = {f.name: getattr(base, f.name) for f in fields(PlanLimits)} if base else {"name": slug.capitalize()}
     return _section(path, f"plans.{slug}", PlanLimits, {**start, **values})
@@ -121,9 +129,9 @@ def _section(path: Path, name: str, kind: type, values: Any) -> Any:
         wanted: Any = {"str": str, "int": int, "bool": bool, "float": (int, float)}[str(known[key].type)]
         if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
             raise ImproperlyConfigured(f"{path}: {name}.{key} must be {known[key].type}, not {value!r}.")
-        if kind is PlanLimits and not isinstance(value, str) and value <= 0:
+        if kind is PlanLimits and not isinstance(value, str) and not 0 < value < math.inf:
             raise ImproperlyConfigured(f"{path}: {name}.{key} must be greater than zero.")
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise ImproperlyConfigured(f"{path}: [{name}] is incomplete: {error}.") from error
+    missing = [key for key, f in known.items() if key not in values and f.default is f.default_factory is MISSING]
+    if missing:
+        raise ImproperlyConfigured(f"{path}: [{name}] lacks {', '.join(missing)}.")
+    return kind(**values)

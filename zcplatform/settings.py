@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from urllib.parse import quote, urlsplit
 
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
 from zcplatform import keys, platform_toml
 from zcplatform.lib import env
+from zcplatform.lib.redact import remember
 from zcplatform.logs import logging_config
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -32,14 +35,21 @@ INSTANCE = keys.instance_id(HOME)
 DEBUG = env.flag("DEBUG", False)
 DOMAIN = env.text("DOMAIN", TOML.server.domain).lower()
 BIND = env.text("BIND", TOML.server.bind)
-PORT = env.integer("PORT", TOML.server.port)
+PORT = env.integer("PORT", TOML.server.port, high=65_535)
 WEB_WORKERS = env.integer("WEB_WORKERS", 2)
 RUN_WORKERS = env.integer("RUN_WORKERS", 4)
 PUBLIC_BASE_URL = env.text("PUBLIC_BASE_URL", TOML.server.public_base_url or f"http://{DOMAIN}:{PORT}").rstrip("/")
-if not PUBLIC_BASE_URL.startswith(("http://", "https://")):
-    raise ImproperlyConfigured(f"ZCPLATFORM_PUBLIC_BASE_URL={PUBLIC_BASE_URL!r}: expected http:// or https://.")
-IS_HTTPS = PUBLIC_BASE_URL.startswith("https://")
-PUBLIC_HOST = PUBLIC_BASE_URL.split("://", 1)[1].split("/")[0].rsplit(":", 1)[0]
+_public = urlsplit(PUBLIC_BASE_URL)
+if (
+    _public.scheme not in ("http", "https")
+    or f"{_public.scheme}://{_public.netloc}" != PUBLIC_BASE_URL
+    or not (_public.hostname and "@" not in _public.netloc)
+):
+    raise ImproperlyConfigured(
+        f"ZCPLATFORM_PUBLIC_BASE_URL={PUBLIC_BASE_URL!r}: expected http:// or https://, a host and perhaps a port."
+    )
+IS_HTTPS = _public.scheme == "https"
+PUBLIC_HOST = f"[{_public.hostname}]" if ":" in _public.hostname else _public.hostname
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", sorted({PUBLIC_HOST, DOMAIN, f"api.{DOMAIN}", "127.0.0.1", "localhost"}))
 SELF_SERVICE_SIGNUP = env.flag("SELF_SERVICE_SIGNUP", False)
 
@@ -58,8 +68,10 @@ LOG_MAX_SIZE = env.text("LOG_MAX_SIZE", TOML.docker.log_max_size)
 LOG_MAX_FILES = env.integer("LOG_MAX_FILES", TOML.docker.log_max_files)
 PORT_RANGE = env.int_range("PORT_RANGE", (10_001, 12_000))
 UID_RANGE = env.int_range("UID_RANGE", (200_000, 299_999))
-TRASH_DAYS = env.integer("TRASH_DAYS", 7)
+TRASH_DAYS = env.integer("TRASH_DAYS", 7, low=0)
 ALLOW_UNPRIVILEGED_PROCESS = env.flag("ALLOW_UNPRIVILEGED_PROCESS", DEBUG)
+# Providers and webhooks are https only, unless the operator allows http (a model on the same network, say).
+ALLOW_HTTP_ENDPOINTS = env.flag("ALLOW_HTTP_ENDPOINTS", DEBUG)
 AGENTS = {
     "demo": "tenants.agents.demo.DemoAgent",
     "zeroclaw": "tenants.agents.zeroclaw.ZeroClawAgent",
@@ -74,17 +86,20 @@ AGENT_IMAGES = {
 }
 
 # --- the router ------------------------------------------------------------------------------------------
-ROUTER = env.text("ROUTER", TOML.proxy.router)
 ROUTERS = {"direct": "tenants.routing.direct.DirectRouter", "caddy": "tenants.routing.caddy.CaddyRouter"}
-if ROUTER not in ROUTERS:
-    raise ImproperlyConfigured(f"ZCPLATFORM_ROUTER={ROUTER!r}: expected one of {', '.join(ROUTERS)}.")
+ROUTER = env.choice("ROUTER", TOML.proxy.router, tuple(ROUTERS))
+# Behind a proxy of ours, a caller's address is the last one in X-Forwarded-For, and only from a peer on this machine.
+BEHIND_PROXY = env.flag("BEHIND_PROXY", IS_HTTPS or ROUTER == "caddy")
 CADDY_ADMIN = env.text("CADDY_ADMIN", TOML.proxy.admin)  # a unix socket path; empty: serve starts Caddy itself
 CADDY_LISTEN = env.text("CADDY_LISTEN", TOML.proxy.listen)
 CADDY_HTTPS = env.flag("CADDY_HTTPS", TOML.proxy.https)
+STREAM_CLOSE_DELAY_S = env.integer("STREAM_CLOSE_DELAY_S", 3_600)  # open streams outlive a change of the routes so long
+CHATS_PER_TENANT = env.integer("CHATS_PER_TENANT", 20)  # at the same time, in each web process
 TENANT_URL = env.text("TENANT_URL", "")  # pattern with {slug}; empty: made from the router, domain and port
 
 # --- Django ----------------------------------------------------------------------------------------------
 INSTALLED_APPS = [
+    "django.contrib.auth",  # first: accounts.admin takes back what its admin registers
     "zcplatform.apps.ZcplatformConfig",
     "audit",
     "accounts",
@@ -92,7 +107,6 @@ INSTALLED_APPS = [
     "tenants",
     "monitoring",
     "zcplatform.apps.AdminConfig",
-    "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
@@ -104,8 +118,9 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "zcplatform.middleware.HeadersMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "django_structlog.middlewares.RequestMiddleware",
+    "zcplatform.middleware.RequestLogMiddleware",
     "zcplatform.middleware.EnvelopeMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -152,8 +167,11 @@ SQLITE_OPTIONS = {
         "PRAGMA journal_size_limit=67108864; PRAGMA cache_size=-20000"
     ),
 }
-DATABASE_URL = env.text("DATABASE_URL", f"sqlite:///{HOME / 'zcplatform.db'}")
-DATABASES = {"default": dj_database_url.parse(DATABASE_URL, conn_max_age=60)}
+DATABASE_URL = env.text("DATABASE_URL", f"sqlite:///{quote(str(HOME / 'zcplatform.db'))}")
+try:
+    DATABASES = {"default": dj_database_url.parse(DATABASE_URL, conn_max_age=60, conn_health_checks=True)}
+except ValueError:  # its text may hold the password
+    raise ImproperlyConfigured("ZCPLATFORM_DATABASE_URL: not the address of a database.") from None
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS
 
@@ -164,6 +182,7 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = IS_HTTPS
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
 SESSION_COOKIE_AGE = 12 * 3600
 CSRF_TRUSTED_ORIGINS = [PUBLIC_BASE_URL]
+CSRF_FAILURE_VIEW = "zcplatform.views.csrf_failure"
 SECURE_SSL_REDIRECT = False  # Caddy holds the public listener and redirects there
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if IS_HTTPS else None
 SECURE_HSTS_SECONDS = 31_536_000 if IS_HTTPS else 0
@@ -174,15 +193,29 @@ X_FRAME_OPTIONS = "DENY"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1_048_576
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 200
 DATA_UPLOAD_MAX_NUMBER_FILES = 1
-SILENCED_SYSTEM_CHECKS = ["security.W008"]
+CONTENT_SECURITY_POLICY = {
+    "default-src": "'none'",
+    "script-src": "'self'",
+    "style-src": "'self'",
+    "img-src": "'self' data:",
+    "connect-src": "'self'",
+    "form-action": "'self'",
+    "base-uri": "'none'",
+    "frame-ancestors": "'none'",
+    "object-src": "'none'",
+}
+SILENCED_SYSTEM_CHECKS = [
+    "security.W008",  # Caddy redirects to https
+    "security.W021",  # HSTS preloading can't be taken back: the operator's choice, made at the proxy
+]
 
 STATIC_URL = "/static/"
-STATIC_ROOT = HOME / "static"
 STATICFILES_DIRS = [BASE_DIR / "static"]
+WHITENOISE_USE_FINDERS = True  # the files are served from where they lie: no collectstatic before the first start
 
 # --- mail ------------------------------------------------------------------------------------------------
 EMAIL_HOST = env.text("SMTP_HOST", TOML.smtp.host)
-EMAIL_PORT = env.integer("SMTP_PORT", TOML.smtp.port)
+EMAIL_PORT = env.integer("SMTP_PORT", TOML.smtp.port, high=65_535)
 EMAIL_HOST_USER = env.text("SMTP_USER", TOML.smtp.user)
 EMAIL_HOST_PASSWORD = env.text("SMTP_PASSWORD", TOML.smtp.password)
 EMAIL_USE_TLS = env.flag("SMTP_STARTTLS", TOML.smtp.starttls)
@@ -218,7 +251,21 @@ Q_CLUSTER = {
 }
 
 # --- logs ------------------------------------------------------------------------------------------------
-LOG_FORMAT = env.text("LOG_FORMAT", "console" if DEBUG else "json")
-LOGGING_CONFIG = None
-LOGGING = logging_config(level=env.text("LOG_LEVEL", "INFO").upper(), form=LOG_FORMAT)
+LOG_FORMAT = env.choice("LOG_FORMAT", "console" if DEBUG else "json", ("json", "console"))
+LOG_LEVEL = env.choice("LOG_LEVEL", "info", ("debug", "info", "warning", "error")).upper()
+LOGGING = logging_config(level=LOG_LEVEL, form=LOG_FORMAT)
 DJANGO_STRUCTLOG_IP_LOGGING_ENABLED = False
+DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = logging.DEBUG  # one line per request, when it has ended
+DJANGO_STRUCTLOG_TRUST_UPSTREAM_REQUEST_ID = True  # after zcplatform.middleware has looked at it
+
+# What must never stand in a log, whoever writes it there.
+for _secret in (
+    SECRET_KEY,
+    *SECRET_KEY_FALLBACKS,
+    JWT_KEY,
+    PEPPER,
+    VAULT_PASSPHRASE,
+    EMAIL_HOST_PASSWORD,
+    str(DATABASES["default"].get("PASSWORD") or ""),
+):
+    remember(_secret)

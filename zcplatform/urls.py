@@ -1,6 +1,24 @@
 """The routes of every app."""
 
-from django.contrib import admin
-from django.urls import path
+from __future__ import annotations
 
-urlpatterns = [path("admin/", admin.site.urls)]
+from django.contrib import admin
+from django.urls import include, path
+
+from zcplatform import views
+from zcplatform.api import api
+
+urlpatterns = [
+    path("", views.start),
+    path("", include("accounts.urls")),
+    path("api/", api.urls),
+    path("admin/", admin.site.urls),
+    path("health", views.health),
+    path("healthz", views.health),
+    path("readyz", views.readyz),
+]
+
+handler400 = "zcplatform.views.bad_request"
+handler403 = "zcplatform.views.forbidden"
+handler404 = "zcplatform.views.not_found"
+handler500 = "zcplatform.views.server_error"

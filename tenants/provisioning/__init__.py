@@ -1,0 +1,1 @@
+"""Runs: recorded executions of named steps that survive the death of whoever executes them."""

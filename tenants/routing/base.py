@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+DOOR_PATHS = ("/v1/chat/completions",)
+"""What the platform itself answers at a tenant's address, as exact paths."""
+
 
 @dataclass(frozen=True)
 class Route:
     """One tenant's way in. ``tenant`` is the public id, ``port`` the agent's on the node's loopback.
 
-    ``public_paths`` go to the agent; ``/v1/chat/completions`` goes to the platform's door; the rest is 404.
+    ``public_paths`` go to the agent; ``DOOR_PATHS`` go to the platform's door; the rest is 404.
     """
 
     tenant: str

@@ -32,6 +32,7 @@ class Placement:
     listen_port: int
     config_dir: PurePosixPath
     data_dir: PurePosixPath
+    in_container: bool = True  # False: a plain process that sees the host's own program files
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ def raw(name: str) -> str | None:
         return Path(path).read_text().strip()
     except OSError as error:
         raise ImproperlyConfigured(f"{PREFIX}{name}_FILE={path}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ImproperlyConfigured(f"{PREFIX}{name}_FILE={path}: not a text file.") from error
 
 
 def _typed(name: str, default: T, parse: Callable[[str], T], wanted: str) -> T:
@@ -41,28 +43,31 @@ def text(name: str, default: str = "") -> str:
     return default if value is None else value
 
 
-def integer(name: str, default: int) -> int:
-    return _typed(name, default, int, "a whole number")
+def integer(name: str, default: int, *, low: int = 1, high: int = 2**31 - 1) -> int:
+    """A whole number with both limits allowed; a default from ``platform.toml`` is held to the same limits."""
+    value = _typed(name, default, int, "a whole number")
+    if not low <= value <= high:
+        raise ImproperlyConfigured(f"{PREFIX}{name}={value}: expected {low} to {high}.")
+    return value
 
 
 def flag(name: str, default: bool) -> bool:
     def parse(value: str) -> bool:
-        table = {
-            "1": True,
-            "true": True,
-            "yes": True,
-            "on": True,
-            "0": False,
-            "false": False,
-            "no": False,
-            "off": False,
-            "": False,
-        }
-        if value.lower() not in table:
-            raise ValueError(value)
-        return table[value.lower()]
+        if value.lower() in ("1", "true", "yes", "on"):
+            return True
+        if value.lower() in ("0", "false", "no", "off", ""):
+            return False
+        raise ValueError(value)
 
     return _typed(name, default, parse, "1 or 0")
+
+
+def choice(name: str, default: str, allowed: tuple[str, ...]) -> str:
+    """One of ``allowed``, in lower case; a default from ``platform.toml`` is held to the same."""
+    value = text(name, default).lower()
+    if value not in allowed:
+        raise ImproperlyConfigured(f"{PREFIX}{name}={value!r}: expected one of {', '.join(allowed)}.")
+    return value
 
 
 def words(name: str, default: list[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """Every error the platform raises on purpose, in two families, each with a stable machine-readable type.
 
 ``RequestError``: the caller can mend it. ``FaultError``: ours, or something behind us. Both are mapped once
-to the envelope ``{"error": {"type", "message", "details", "request_id"}}`` by ``zcplatform.envelope``.
+to the envelope ``{"error": {"type", "message", "details", "request_id"}}`` by ``zcplatform.lib.envelope``.
 ``permanent`` on an error decides whether a run fails (True) or waits and tries again (False).
 """
 

@@ -1,0 +1,112 @@
+"""Users and custom roles in the admin. Everything is changed through the services, so that the audit tells of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.contrib.auth.models import Group
+from django.http import HttpRequest
+
+from accounts import services
+from accounts.emails import normalise_email
+from accounts.models import Role, User
+from accounts.permissions import ABILITIES, ROLES, SUPER_ADMIN_ONLY
+from zcplatform.lib.actors import Actor
+from zcplatform.lib.errors import InvalidField
+
+admin.site.unregister(Group)  # Django's groups decide nothing here
+
+
+def actor_of(request: HttpRequest) -> Actor:
+    """The logged-in user as the audit names them."""
+    origin = {"ip": getattr(request, "client_ip", ""), "request_id": getattr(request, "request_id", "")}
+    return request.user.as_actor(**origin)  # type: ignore[union-attr]
+
+
+_FACTS = ("public_id", "last_login", "created_at")
+
+
+class UserForm(forms.ModelForm):
+    class Meta:
+        model = User
+        fields = ["email", "name", "is_active", "is_superuser"]
+
+    def clean_email(self) -> str:
+        try:
+            return normalise_email(self.cleaned_data["email"])
+        except InvalidField as error:
+            raise forms.ValidationError(error.message) from error
+
+    def clean(self) -> dict[str, Any] | None:
+        """The last active super-admin stays one; the service says so again, inside its transaction."""
+        data = super().clean() or {}
+        others = User.objects.filter(is_superuser=True, is_active=True).exclude(pk=self.instance.pk)
+        stays = data.get("is_active") and data.get("is_superuser")
+        was = self.initial.get("is_active") and self.initial.get("is_superuser")
+        if was and not stays and not others.exists():
+            raise forms.ValidationError("The last active super-admin has to stay one.")
+        return data
+
+
+@admin.register(User)
+class UserAdmin(admin.ModelAdmin):
+    form = UserForm
+    list_display = ["email", "name", "is_active", "is_superuser", "last_login", "created_at"]
+    list_filter = ["is_active", "is_superuser"]
+    search_fields = ["email", "name"]
+    ordering = ["email"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> list[str]:
+        return ["email", *_FACTS] if obj else []
+
+    def get_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
+        return ["email", "name", "is_active", "is_superuser", *(_FACTS if obj else ())]
+
+    def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        return False  # made inactive instead
+
+    def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
+        if change:
+            changes = {name: form.cleaned_data[name] for name in services.USER_FIELDS}
+            services.update_user(obj, actor=actor_of(request), **changes)
+            return
+        data = form.cleaned_data
+        made = services.create_user(
+            data["email"], actor=actor_of(request), name=data["name"], is_superuser=data["is_superuser"]
+        )
+        obj.pk = made.pk
+
+
+class RoleForm(forms.ModelForm):
+    abilities = forms.MultipleChoiceField(
+        choices=[(name, f"{name}: {text}") for name, text in ABILITIES.items() if name not in SUPER_ADMIN_ONLY],
+        widget=forms.CheckboxSelectMultiple,
+        required=False,
+    )
+
+    class Meta:
+        model = Role
+        fields = ["name", "label", "abilities"]
+
+    def clean_name(self) -> str:
+        if self.cleaned_data["name"] in ROLES:
+            raise forms.ValidationError("This is the name of a built-in role.")
+        return self.cleaned_data["name"]
+
+
+@admin.register(Role)
+class RoleAdmin(admin.ModelAdmin):
+    form = RoleForm
+    list_display = ["name", "label"]
+    actions = None  # deleting in bulk would pass the service by
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Role | None = None) -> list[str]:
+        return ["name"] if obj else []  # members refer to it
+
+    def save_model(self, request: HttpRequest, obj: Role, form: Any, change: bool) -> None:
+        services.save_role(obj, actor=actor_of(request))
+
+    def delete_model(self, request: HttpRequest, obj: Role) -> None:
+        services.delete_role(obj, actor=actor_of(request))

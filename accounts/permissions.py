@@ -1,0 +1,119 @@
+"""The one matrix: what can be done in a tenant, and which role may do it.
+
+``tenants.access.can`` finds a user's role; the answer comes from here. Super-admins are not in the matrix:
+they may do everything. ``docs/roles.md`` is printed from this data by ``manage.py roles``.
+"""
+
+from __future__ import annotations
+
+import time
+
+from accounts.models import Role
+
+ABILITIES: dict[str, str] = {
+    "tenant.view": "See the tenant, its status and its plan",
+    "runs.view": "See its runs, their steps and its events",
+    "metrics.view": "See its metrics, usage and resources",
+    "config.view": "See its configuration, secrets masked",
+    "channels.view": "See its channels, secrets masked",
+    "members.view": "See its members",
+    "logs.read": "Read its logs",
+    "chat.use": "Chat with the agent",
+    "tenant.update": "Change its name and description",
+    "tenant.deploy": "Deploy it",
+    "tenant.start": "Start it",
+    "tenant.stop": "Stop it",
+    "tenant.restart": "Restart it",
+    "config.update": "Change or roll back its configuration",
+    "channels.update": "Add, change, test and remove channels",
+    "provider.test": "Test the connection to its model provider",
+    "members.update": "Invite, change and remove members, up to one's own role",
+    "pairing.manage": "See the pairing code and reset pairing",
+    "tokens.manage": "Make and revoke its access tokens",
+    "exec.diagnostic": "Run the agent kind's diagnostic commands",
+    "audit.read": "Read its audit trail",
+    "alerts.manage": "Set up its alerts and notifiers",
+    "tenant.resize": "Move it to another plan",
+    "tenant.delete": "Delete it",
+    "tenant.transfer": "Hand it to another owner",
+    "secrets.rotate": "Rotate its secrets",
+    "exec.any": "Run any command in the agent's place",
+    "tenant.suspend": "Suspend it: set the operator's hold",
+    "tenant.reactivate": "Reactivate it: lift a hold",
+}
+
+# A hold is the platform's word against the customer's, so no role in the tenant may set or lift one.
+SUPER_ADMIN_ONLY = frozenset({"tenant.suspend", "tenant.reactivate"})
+
+_VIEWER = frozenset(name for name in ABILITIES if name.endswith(".view"))
+_CONTRIBUTOR = _VIEWER | {"logs.read", "chat.use"}
+_MANAGER = _CONTRIBUTOR | {
+    "tenant.update",
+    "tenant.deploy",
+    "tenant.start",
+    "tenant.stop",
+    "tenant.restart",
+    "config.update",
+    "channels.update",
+    "provider.test",
+    "members.update",
+    "pairing.manage",
+    "tokens.manage",
+    "exec.diagnostic",
+    "audit.read",
+    "alerts.manage",
+}
+# What can't be undone, or changes who pays how much, is the owner's. ``tenant.resize`` is here for the second reason.
+_OWNER = _MANAGER | {"tenant.resize", "tenant.delete", "tenant.transfer", "secrets.rotate", "exec.any"}
+
+ROLES: dict[str, frozenset[str]] = {
+    "viewer": _VIEWER,
+    "contributor": _CONTRIBUTOR,
+    "manager": _MANAGER,
+    "owner": _OWNER,
+}
+
+# How long another process may go on using a custom role as it was, in seconds.
+CUSTOM_ROLE_SECONDS = 2.0
+_custom: dict[str, tuple[float, frozenset[str]]] = {}
+
+
+def role_can(role: str, ability: str) -> bool:
+    """Whether ``role``, built-in or custom, has ``ability``; a role that does not exist has none.
+
+    Raises KeyError for an ability that is not in the matrix: a typing error must not read as "no".
+    """
+    if ability not in ABILITIES:
+        raise KeyError(f"No ability called {ability!r}.")
+    return ability in abilities_of(role)
+
+
+def may_grant(granter: str, role: str) -> bool:
+    """Whether a member with the role ``granter`` may give ``role`` to somebody, or take it away.
+
+    Nobody grants more than they have: a manager up to manager, an owner all.
+    """
+    return role_can(granter, "members.update") and role_exists(role) and abilities_of(role) <= abilities_of(granter)
+
+
+def role_exists(role: str) -> bool:
+    return role in ROLES or Role.objects.filter(name=role).exists()
+
+
+def abilities_of(role: str) -> frozenset[str]:
+    """The abilities of a built-in or custom role; none for one that does not exist."""
+    if role in ROLES:
+        return ROLES[role]
+    until, abilities = _custom.get(role, (0.0, frozenset()))
+    if time.monotonic() < until:
+        return abilities
+    row = Role.objects.filter(name=role).values_list("abilities", flat=True).first()
+    # Whatever stands in the row, only what a role may hold counts.
+    abilities = frozenset(name for name in row or () if name in ABILITIES) - SUPER_ADMIN_ONLY
+    _custom[role] = (time.monotonic() + CUSTOM_ROLE_SECONDS, abilities)
+    return abilities
+
+
+def forget_custom_roles() -> None:
+    """Read custom roles afresh, in this process; called after one was changed."""
+    _custom.clear()

@@ -1,0 +1,85 @@
+"""What can be done with users and custom roles. Each change and its audit row are one transaction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import IntegrityError, transaction
+
+from accounts.emails import normalise_email
+from accounts.models import Role, User
+from accounts.permissions import ABILITIES, ROLES, SUPER_ADMIN_ONLY, forget_custom_roles
+from audit.services import Target, record
+from zcplatform.lib.actors import Actor
+from zcplatform.lib.errors import Conflict, InvalidField
+
+USER_FIELDS = ("name", "is_active", "is_superuser")
+
+
+def create_user(email: str, *, actor: Actor, name: str = "", is_superuser: bool = False) -> User:
+    """Create a user without a password. InvalidField ``invalid_email``, Conflict ``email_taken``."""
+    address = normalise_email(email)
+    try:
+        with transaction.atomic():
+            user = User.objects.create_user(address, name=name, is_superuser=is_superuser)
+            record("user.create", actor=actor, target=target_of(user), detail={"is_superuser": is_superuser})
+    except IntegrityError as error:
+        raise Conflict("There is an account with this e-mail address already.", type="email_taken") from error
+    return user
+
+
+def update_user(user: User, *, actor: Actor, **changes: Any) -> User:
+    """Change ``name``, ``is_active`` or ``is_superuser``; Conflict ``last_super_admin`` when nobody would be left.
+
+    A user who is made inactive is out with their next request.
+    """
+    unknown = set(changes) - set(USER_FIELDS)
+    if unknown:
+        raise TypeError(f"{sorted(unknown)[0]} can't be changed here.")
+    with transaction.atomic():
+        row = User.objects.select_for_update().get(pk=user.pk)
+        changed = {key: [getattr(row, key), value] for key, value in changes.items() if getattr(row, key) != value}
+        for key, value in changes.items():
+            setattr(row, key, value)
+        row.save(update_fields=list(changes))
+        _keep_a_super_admin()
+        if changed:
+            record("user.update", actor=actor, target=target_of(row), detail={"changed": changed})
+    return row
+
+
+def save_role(role: Role, *, actor: Actor) -> Role:
+    """Create or change a custom role; InvalidField for the name of a built-in one or an ability no role may have."""
+    role.abilities = sorted(set(role.abilities))
+    refused = set(role.abilities) - set(ABILITIES) | set(role.abilities) & SUPER_ADMIN_ONLY
+    if role.name in ROLES:
+        raise InvalidField(f"“{role.name}” is a built-in role.", type="role_reserved", field="name")
+    if refused:
+        raise InvalidField(f"No role can have {', '.join(sorted(refused))}.", type="invalid_ability", field="abilities")
+    verb = "create" if role._state.adding else "update"
+    with transaction.atomic():
+        role.save()
+        target = Target("role", role.name, role.label)
+        record(f"role.{verb}", actor=actor, target=target, detail={"abilities": role.abilities})
+    forget_custom_roles()
+    return role
+
+
+def delete_role(role: Role, *, actor: Actor) -> None:
+    """Delete a custom role; members who have it may do nothing from then on."""
+    with transaction.atomic():
+        target = Target("role", role.name, role.label)
+        role.delete()
+        record("role.delete", actor=actor, target=target)
+    forget_custom_roles()
+
+
+def target_of(user: User) -> Target:
+    """The user as an audit row names them."""
+    return Target("user", str(user.public_id), user.email)
+
+
+def _keep_a_super_admin() -> None:
+    """Call inside the transaction, after the change."""
+    if not User.objects.filter(is_superuser=True, is_active=True).exists():
+        raise Conflict("The last active super-admin has to stay one.", type="last_super_admin")

@@ -1,0 +1,48 @@
+"""Who may do what to which tenant: the role from the membership, the answer from accounts' matrix."""
+
+from __future__ import annotations
+
+from django.db import transaction
+
+from accounts.permissions import role_can
+from audit.services import Target, record
+from tenants.models import Member, Tenant
+from zcplatform.lib.actors import Actor
+from zcplatform.lib.errors import Forbidden, NotFound
+
+
+def role_in(actor: Actor, tenant: Tenant) -> str | None:
+    """The actor's role in the tenant, read from the database each time; None for a stranger."""
+    if actor.user_id is None:
+        return None
+    row = Member.objects.filter(tenant=tenant, user_id=actor.user_id, user__is_active=True)
+    return row.values_list("role", flat=True).first()
+
+
+def can(actor: Actor, ability: str, tenant: Tenant) -> bool:
+    """Whether the actor has the ability in this tenant."""
+    if actor.unrestricted:
+        return True
+    role = role_in(actor, tenant)
+    return role is not None and role_can(role, ability)
+
+
+def require(actor: Actor, ability: str, tenant: Tenant) -> None:
+    """NotFound for a stranger, Forbidden for a member whose role does not allow it; both are audited.
+
+    Must be called before the transaction of the act, or the row about the refusal would go with it.
+    """
+    if can(actor, ability, tenant):
+        return
+    with transaction.atomic():
+        record(
+            "access.denied",
+            actor=actor,
+            target=Target("tenant", str(tenant.public_id), tenant.slug),
+            tenant=str(tenant.public_id),
+            detail={"ability": ability},
+            outcome="denied",
+        )
+    if role_in(actor, tenant) is None:
+        raise NotFound
+    raise Forbidden("Your role in this tenant does not allow this.", ability=ability)

@@ -1,0 +1,195 @@
+"""What a tenant's agent is told: provider, model, channels. Checked by the schemas, secrets into the vault."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import transaction
+
+from tenants import channels as schemas
+from tenants import providers, secrets
+from tenants.agents import agent_kind
+from tenants.models import Channel, Run, Tenant
+from tenants.runs import change
+from tenants.states import RunKind
+from zcplatform.lib import clock
+from zcplatform.lib.actors import Actor
+from zcplatform.lib.errors import Forbidden, InvalidField
+from zcplatform.lib.redact import SecretStr
+
+
+@dataclass(frozen=True)
+class ConfigInput:
+    """What somebody asks for. None leaves a value as it is; an empty ``provider_key`` removes the key."""
+
+    provider: str | None = None
+    model: str | None = None
+    base_url: str | None = None
+    provider_key: SecretStr | None = None
+    extra: Mapping[str, Any] | None = None
+    channels: tuple[tuple[str, Mapping[str, Any]], ...] = field(default=())
+    """Kind and values of channels to add, secrets among the values."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    columns: dict[str, Any]
+    provider_key: SecretStr | None
+    channels: tuple[tuple[str, dict[str, Any], dict[str, SecretStr]], ...]
+
+
+def check(agent: str, given: ConfigInput, current: Tenant | None = None) -> Checked:
+    """Validate against the agent's and the provider's schema; InvalidField names the field."""
+    columns: dict[str, Any] = {}
+    key: SecretStr | None = None
+    if {given.provider, given.model, given.base_url, given.provider_key} != {None}:
+        columns, key = _check_provider(given, current)
+    if given.extra is not None:
+        columns["extra_config"] = agent_kind(agent).check_extra(given.extra)
+    return Checked(columns, key, tuple(_check_channel(agent, kind, values) for kind, values in given.channels))
+
+
+def update(*, actor: Actor, tenant: Tenant, given: ConfigInput) -> Run | None:
+    """Change the configuration and apply it; None when the tenant is down. Conflict ``run_active``."""
+    checked = check(tenant.agent_kind, given, tenant)
+    return change(
+        tenant,
+        RunKind.RECONFIGURE,
+        "config.update",
+        actor=actor,
+        prepare=lambda row: store(row, checked, actor=actor),
+        changed=sorted([*checked.columns, *(["provider_key"] if checked.provider_key is not None else [])]),
+    )
+
+
+def add_channel(*, actor: Actor, tenant: Tenant, kind: str, values: Mapping[str, Any]) -> tuple[Channel, Run | None]:
+    """Add a channel and apply it. Forbidden ``plan_limit``, InvalidField, Conflict ``run_active``."""
+    checked = _check_channel(tenant.agent_kind, kind, values)
+    added: list[Channel] = []
+    run = change(
+        tenant,
+        RunKind.RECONFIGURE,
+        "channel.create",
+        actor=actor,
+        ability="channels.update",
+        prepare=lambda row: added.append(_store_channel(row, *checked, actor=actor)),
+        channel_kind=kind,
+    )
+    return added[0], run
+
+
+def update_channel(
+    *, actor: Actor, channel: Channel, values: Mapping[str, Any], enabled: bool | None = None
+) -> Run | None:
+    """Change some fields of a channel; secrets that are not given stay."""
+    tenant = channel.tenant
+    config, opened = schemas.validate(channel.channel_type, values, partial=True)
+
+    def prepare(row: Tenant) -> None:
+        fresh = Channel.objects.select_for_update().get(pk=channel.pk, tenant=row)
+        fresh.config = {**fresh.config, **config}
+        fresh.enabled = fresh.enabled if enabled is None else enabled
+        fresh.updated_at = clock.now()
+        fresh.save(update_fields=["config", "enabled", "updated_at"])
+        for name, value in opened.items():
+            secrets.put(row, name, value, actor=actor, channel=fresh)
+
+    changed = sorted([*config, *opened, *([] if enabled is None else ["enabled"])])
+    return change(
+        tenant,
+        RunKind.RECONFIGURE,
+        "channel.update",
+        actor=actor,
+        ability="channels.update",
+        prepare=prepare,
+        channel=str(channel.public_id),
+        changed=changed,
+    )
+
+
+def delete_channel(*, actor: Actor, channel: Channel) -> Run | None:
+    """Remove a channel with its secrets and apply it."""
+    public_id, pk = str(channel.public_id), channel.pk
+
+    def prepare(row: Tenant) -> None:
+        fresh = Channel.objects.get(pk=pk, tenant=row)
+        secrets.remove(row, actor=actor, channel=fresh)
+        fresh.delete()
+
+    return change(
+        channel.tenant,
+        RunKind.RECONFIGURE,
+        "channel.delete",
+        actor=actor,
+        ability="channels.update",
+        prepare=prepare,
+        channel=public_id,
+    )
+
+
+def store(tenant: Tenant, checked: Checked, *, actor: Actor) -> None:
+    """Write what was checked; inside the caller's transaction."""
+    with transaction.atomic():
+        config = tenant.config
+        for name, value in checked.columns.items():
+            setattr(config, name, value)
+        config.updated_at = clock.now()
+        config.save()
+        if checked.provider_key is not None and not checked.provider_key:
+            secrets.remove(tenant, actor=actor, name="provider_key")
+        elif checked.provider_key is not None:
+            secrets.put(tenant, "provider_key", checked.provider_key, actor=actor)
+        for kind, values, opened in checked.channels:
+            _store_channel(tenant, kind, values, opened, actor=actor)
+
+
+def _check_provider(given: ConfigInput, current: Tenant | None) -> tuple[dict[str, str], SecretStr | None]:
+    """The provider's columns as they will be, and its key: None leaves the key, an empty one removes it.
+
+    With another provider everything of the old one goes, its key first: a key never travels to another host.
+    """
+    config = current.config if current else None
+    provider = given.provider if given.provider is not None else (config.provider_name if config else "")
+    kept = config if config and config.provider_name == provider else None
+    key, has_key = _check_key(provider, given.provider_key, current if kept else None)
+    columns = providers.validate(
+        provider=provider,
+        model=given.model if given.model is not None else (kept.provider_model if kept else ""),
+        base_url=given.base_url if given.base_url is not None else (kept.base_url if kept else ""),
+        has_key=has_key,
+    )
+    return columns, key
+
+
+def _check_key(provider: str, given: SecretStr | None, keeps: Tenant | None) -> tuple[SecretStr | None, bool]:
+    """What to store as the key, and whether there will be one; ``keeps`` is the tenant whose key stays."""
+    if given is None and keeps is not None:
+        return None, keeps.secrets.filter(channel=None, field="provider_key").exists()
+    if not given:
+        return SecretStr(""), False
+    return providers.check_key(provider, given), True
+
+
+def _check_channel(
+    agent: str, kind: str, values: Mapping[str, Any]
+) -> tuple[str, dict[str, Any], dict[str, SecretStr]]:
+    if kind in schemas.CHANNELS and kind not in agent_kind(agent).channels:
+        raise InvalidField(
+            f"{agent_kind(agent).label} can't carry the channel “{kind}”.", type="unsupported_channel", field="kind"
+        )
+    config, opened = schemas.validate(kind, values)
+    return kind, config, opened
+
+
+def _store_channel(
+    tenant: Tenant, kind: str, config: dict[str, Any], opened: dict[str, SecretStr], *, actor: Actor
+) -> Channel:
+    limit = tenant.plan.max_channels
+    if tenant.channels.count() >= limit:
+        raise Forbidden(f"The plan {tenant.plan.name} allows {limit} channels.", type="plan_limit", limit=limit)
+    channel = Channel.objects.create(tenant=tenant, channel_type=kind, config=config)
+    for name, value in opened.items():
+        secrets.put(tenant, name, value, actor=actor, channel=channel)
+    return channel

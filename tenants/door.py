@@ -1,0 +1,142 @@
+"""The chat door, pure ASGI: what the platform itself answers at a tenant's address, and nothing else.
+
+Mounted before Django in ``zcplatform.asgi``. Tenant and agent follow from the host (or ``/t/{slug}``) and the access
+token, which must agree. The agent's own secret never leaves the platform.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.conf import settings
+
+from tenants.agents import agent_kind
+from tenants.door_access import Agent, admit, in_database, public_agent
+from tenants.door_chat import parse
+from tenants.door_http import Answer, ClientGone, DoorRequest, MethodNotAllowed, Place, Receive, Scope, Send, place_of
+from tenants.door_public import request_headers, response_headers, serves
+from tenants.door_upstream import Upstream, whole
+from tenants.routing.base import DOOR_PATHS
+from zcplatform.lib.errors import BadUpstream, DependencyTimeout, NotFound, RateLimited, ZCError
+from zcplatform.lib.redact import SecretStr
+
+MAX_CHAT_S = 3_600
+POLICY_VIOLATION = 1008
+
+log = logging.getLogger(__name__)
+
+
+class Door:
+    """One per process. ``handles`` tells whether a request is the door's; ``aclose`` ends its connections."""
+
+    def __init__(self) -> None:
+        self._upstream = Upstream()
+        self._chats: Counter[int] = Counter()
+
+    @staticmethod
+    def handles(scope: Scope) -> bool:
+        return scope["type"] in ("http", "websocket") and place_of(scope) is not None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":  # agents' own ones go through Caddy and never come here
+            await receive()
+            await send({"type": "websocket.close", "code": POLICY_VIOLATION})
+            return
+        request, began = DoorRequest(scope, receive), time.monotonic()
+        answer = Answer(send, request.id)
+        place = place_of(scope) or Place("", "/")
+        try:
+            await self._serve(place, request, answer)
+        except ClientGone:
+            log.info("chat aborted by the client", extra={"request_id": request.id, "tenant": place.slug})
+            return
+        except Exception as error:
+            if not isinstance(error, ZCError):
+                log.exception("the door failed", extra={"request_id": request.id, "tenant": place.slug})
+            await answer.error(error)
+        log.info(
+            "door",
+            extra={
+                "request_id": request.id,
+                "tenant": place.slug,
+                "status": answer.status,
+                "ms": round((time.monotonic() - began) * 1_000),
+            },
+        )
+
+    async def aclose(self) -> None:
+        await self._upstream.aclose()
+
+    async def _serve(self, place: Place, request: DoorRequest, answer: Answer) -> None:
+        if place.path in DOOR_PATHS:
+            await self._chat(place, request, answer)
+        elif place.direct:
+            await self._public(place, request, answer)
+        else:
+            raise NotFound
+
+    async def _chat(self, place: Place, request: DoorRequest, answer: Answer) -> None:
+        if request.scope["method"] != "POST":
+            raise MethodNotAllowed("Chat is a POST.")
+        agent, secret = await in_database(admit, place.slug, request.bearer())
+        with self._slot(agent):
+            body = parse(await request.json_body())
+            await request.while_connected(self._converse(agent, secret, body, answer))
+
+    @contextmanager
+    def _slot(self, agent: Agent) -> Iterator[None]:
+        if self._chats[agent.tenant_id] >= settings.CHATS_PER_TENANT:
+            raise RateLimited("Too many chats of this tenant at once.", type="too_many_chats", retry_after=5)
+        self._chats[agent.tenant_id] += 1
+        try:
+            yield
+        finally:
+            self._chats[agent.tenant_id] -= 1
+            if not self._chats[agent.tenant_id]:
+                del self._chats[agent.tenant_id]
+
+    async def _converse(self, agent: Agent, secret: SecretStr, body: dict[str, Any], answer: Answer) -> None:
+        kind = agent_kind(agent.kind)
+        call = kind.chat_call(body, secret)
+        try:
+            async with asyncio.timeout(MAX_CHAT_S), self._upstream.chat(agent, call) as response:
+                if body.get("stream"):
+                    await _pass_on(kind.chat_stream(body, response.aiter_raw()), answer)
+                else:
+                    await answer.json(200, kind.chat_reply(body, await whole(response)))
+        except TimeoutError as error:
+            raise DependencyTimeout("The agent did not come to an end.", type="agent_timeout") from error
+
+    async def _public(self, place: Place, request: DoorRequest, answer: Answer) -> None:
+        agent = await in_database(public_agent, place.slug)
+        path = request.below(place)
+        if not path or not serves(agent_kind(agent.kind).public_paths, place.path):
+            raise NotFound
+        body = await request.body()
+        await request.while_connected(self._forward(agent, path.decode("latin-1"), request, body, answer))
+
+    async def _forward(self, agent: Agent, path: str, request: DoorRequest, body: bytes, answer: Answer) -> None:
+        headers = request_headers(request.scope["headers"])
+        async with self._upstream.send(request.scope["method"], agent, path, headers, body) as response:
+            await answer.start(response.status_code, response_headers(response.headers.raw))
+            async for chunk in response.aiter_raw():
+                await answer.write(chunk)
+            await answer.write(b"", more=False)
+
+
+async def _pass_on(events: AsyncIterator[bytes], answer: Answer) -> None:
+    """Forward events as they come. The answer begins with the first, so that an error before it has a status."""
+    first = await anext(events, None)
+    if first is None:
+        raise BadUpstream("The agent's answer is empty.")
+    await answer.start_events()
+    await answer.write(first)
+    async for event in events:
+        await answer.write(event)
+    await answer.write(b"", more=False)

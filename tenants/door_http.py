@@ -1,0 +1,215 @@
+"""The door's side towards the client: where a request is meant for, what it brings, and how it is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl
+
+from django.conf import settings
+
+from zcplatform.lib.envelope import to_envelope
+from zcplatform.lib.errors import InvalidField, RequestError, TooLarge, Unauthenticated
+from zcplatform.lib.slugs import check_slug
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[Any], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+MAX_BODY = 1_048_576
+BODY_TIMEOUT_S = 30
+MAX_CREDENTIAL = 200
+NO_TOKEN = "A valid access token of this tenant is needed."  # noqa: S105 - a message
+
+_DIRECT = re.compile(r"/t/([^/]*)(/.*)?", re.DOTALL)
+_ODD = re.compile(rb"%|//|\\|(?:^|/)\.{1,2}(?:/|$)")
+_TOKEN_NAMES = frozenset({"token", "access_token", "api_key", "apikey", "key", "authorization", "bearer"})
+
+
+class ClientGone(Exception):
+    """The client hung up; there is nobody to answer."""
+
+
+class MethodNotAllowed(RequestError):
+    status = 405
+    default_type = "method_not_allowed"
+
+
+class SlowBody(RequestError):
+    status = 408
+    default_type = "request_timeout"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which tenant a request is for and the path below its address. An empty slug is nobody's."""
+
+    slug: str
+    path: str
+    direct: bool = False
+
+
+def place_of(scope: Scope) -> Place | None:
+    """Where the request belongs when that is the door; None when it is the platform's own."""
+    hosts = [value for name, value in scope["headers"] if name == b"host"]
+    slug = _tenant_of_host(hosts[0].decode("latin-1")) if len(hosts) == 1 else None
+    if slug is not None:
+        return Place(slug, scope["path"])
+    if settings.ROUTER != "direct":
+        return None
+    found = _DIRECT.fullmatch(scope["path"])
+    return Place(_slug_or_nothing(found[1]), found[2] or "/", direct=True) if found else None
+
+
+def _tenant_of_host(value: str) -> str | None:
+    """The slug in ``{slug}.{domain}``; empty for another name below the domain; None for a host that is not."""
+    host = re.sub(r":[0-9]*\Z", "", value.lower()).rstrip(".")
+    own = {
+        settings.PUBLIC_HOST.lower(),
+        settings.DOMAIN,
+        f"api.{settings.DOMAIN}",
+        *map(str.lower, settings.ALLOWED_HOSTS),
+    }
+    if host in own or not host.endswith(f".{settings.DOMAIN}"):
+        return None
+    return _slug_or_nothing(host.removesuffix(f".{settings.DOMAIN}"))
+
+
+def _slug_or_nothing(text: str) -> str:
+    try:
+        return check_slug(text)
+    except InvalidField:
+        return ""
+
+
+@dataclass
+class DoorRequest:
+    """One HTTP request. Its id is made here: what a client sends under that name is not trusted."""
+
+    scope: Scope
+    receive: Receive
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def values(self, name: bytes) -> list[str]:
+        return [value.decode("latin-1") for key, value in self.scope["headers"] if key == name]
+
+    def below(self, place: Place) -> bytes:
+        """The path below the tenant's address as it was sent, with the query; empty when it is an odd one."""
+        path = self.scope.get("raw_path") or self.scope["path"].encode()
+        path = path.removeprefix(f"/t/{place.slug}".encode()) if place.direct else path
+        query = self.scope.get("query_string", b"")
+        return b"" if _ODD.search(path) else path + (b"?" + query if query else b"")
+
+    def bearer(self) -> str:
+        """The credential; RequestError for two of them or one in the address, Unauthenticated for none."""
+        query = parse_qsl(self.scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
+        if any(name.lower() in _TOKEN_NAMES for name, _ in query):
+            raise RequestError("A token belongs into the Authorization header.", type="token_in_query")
+        given = self.values(b"authorization")
+        if len(given) > 1:
+            raise RequestError("Send one Authorization header.", type="two_credentials")
+        scheme, _, value = given[0].partition(" ") if given else ("", "", "")
+        if scheme.lower() != "bearer" or not 0 < len(value) <= MAX_CREDENTIAL:
+            raise Unauthenticated(NO_TOKEN)
+        return value
+
+    async def body(self) -> bytes:
+        """The whole body. Counted while it is read, whatever Content-Length says: TooLarge above 1 MB; SlowBody
+        when it takes longer than 30 s; ClientGone when it breaks off."""
+        lengths = self.values(b"content-length")
+        if lengths and lengths[0].isdecimal() and int(lengths[0][:20]) > MAX_BODY:
+            raise TooLarge("The body may have 1 MB.")
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                return await self._read()
+        except TimeoutError as error:
+            raise SlowBody("The body did not arrive in time.") from error
+
+    async def _read(self) -> bytes:
+        content = bytearray()
+        while True:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            content += message.get("body", b"")
+            if len(content) > MAX_BODY:
+                raise TooLarge("The body may have 1 MB.")
+            if not message.get("more_body", False):
+                return bytes(content)
+
+    async def json_body(self) -> bytes:
+        kinds = self.values(b"content-type")
+        if kinds and kinds[0].partition(";")[0].strip().lower() != "application/json":
+            raise RequestError("The body must be application/json.", type="bad_json")
+        return await self.body()
+
+    async def while_connected(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do ``work``, and cancel it as soon as the client hangs up: ClientGone. Only once the body is read."""
+        tasks = asyncio.ensure_future(work), asyncio.ensure_future(self._hung_up())
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if not tasks[0].done():
+                raise ClientGone
+            tasks[0].result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _hung_up(self) -> None:
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+
+
+class Answer:
+    """What goes back to the client; every answer carries the request id and is never cached."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send, self._id = send, request_id
+        self.status = 0
+        self._events = False
+
+    async def json(self, status: int, body: dict[str, Any], headers: Headers | None = None) -> None:
+        await self.start(status, [(b"content-type", b"application/json"), *(headers or [])])
+        await self.write(json.dumps(body).encode(), more=False)
+
+    async def start_events(self) -> None:
+        self._events = True
+        await self.start(200, [(b"content-type", b"text/event-stream; charset=utf-8"), (b"x-accel-buffering", b"no")])
+
+    async def start(self, status: int, headers: Headers) -> None:
+        self.status = status
+        common = [
+            (b"x-request-id", self._id.encode()),
+            (b"cache-control", b"no-store"),
+            (b"x-content-type-options", b"nosniff"),
+        ]
+        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, *common]})
+
+    async def write(self, content: bytes, *, more: bool = True) -> None:
+        await self._send({"type": "http.response.body", "body": content, "more_body": more})
+
+    async def error(self, error: Exception) -> None:
+        """The envelope; once a stream of events has begun, a last event that holds it. Another answer that has
+        begun is left unfinished, so that the server cuts the connection and the client sees that it is torn."""
+        status, body = to_envelope(error, self._id)
+        if not self.status:
+            await self.json(status, body, _headers_of(status, body["error"]["details"]))
+        elif self._events:
+            await self.write(b"event: error\ndata: " + json.dumps(body).encode() + b"\n\n", more=False)
+
+
+def _headers_of(status: int, details: dict[str, Any]) -> Headers:
+    if status == 401:
+        return [(b"www-authenticate", b"Bearer")]
+    if status == 405:
+        return [(b"allow", b"POST")]
+    if status in (429, 503):
+        return [(b"retry-after", str(details.get("retry_after", 5)).encode())]
+    return []

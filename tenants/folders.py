@@ -1,0 +1,257 @@
+"""Tenant folders on this host. Everything below ``settings.HOME`` is reached through directory descriptors with
+O_NOFOLLOW: a tenant owns its folder and may have planted any link in it, and none is ever followed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from uuid import UUID
+
+from django.conf import settings
+
+from zcplatform.lib.errors import DependencyDown, RunFailed
+
+CONFIG_FILE_MAX = 1_048_576
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+
+
+class DirectFolders:
+    """A ``FolderKeeper`` by system calls of this process: the tenant's uid owns the folder where the caller is
+    root; otherwise everything keeps the caller's uid."""
+
+    def prepare(self, folder: Path, uid: int) -> None:
+        with storage_errors(folder), _parent(folder, mode=0o711) as parent, _made(parent, folder.name) as top:
+            for name in ("config", "data"):
+                with _made(top, name) as part:
+                    _give(part, uid)
+            with _made(top, "logs") as logs:
+                _give(logs, os.geteuid())
+            _own(top, uid)
+
+    def write_config(self, folder: Path, uid: int, files: Mapping[str, bytes]) -> None:
+        with storage_errors(folder), _config(folder) as config:
+            for name, content in files.items():
+                _replace(config, _checked(name), content, uid)
+            for name in set(_entries(config)) - set(files):
+                _delete(config, name)
+            os.fsync(config)
+
+    def read_config(self, folder: Path) -> dict[str, bytes]:
+        with storage_errors(folder), suppress(FileNotFoundError), _config(folder) as config:
+            return {name: _read(config, name) for name in sorted(_entries(config)) if _is_file(config, name)}
+        return {}
+
+    def archive(self, folder: Path, trash: Path) -> None:
+        with storage_errors(folder), _parent(folder, mode=0o711) as source, _parent(trash, mode=0o700) as target:
+            os.fchmod(target, 0o700)
+            if not _exists(source, folder.name):
+                return
+            if _exists(target, trash.name):  # archived before and made anew since: both are kept
+                with _opened(target, trash.name) as earlier:
+                    os.rename(folder.name, _unused("again"), src_dir_fd=source, dst_dir_fd=earlier)
+            else:
+                os.rename(folder.name, trash.name, src_dir_fd=source, dst_dir_fd=target)
+            os.fsync(source)
+            os.fsync(target)
+
+    def purge(self, trash: Path) -> None:
+        with storage_errors(trash), suppress(FileNotFoundError), _parent(trash) as parent:
+            _delete(parent, trash.name)
+
+
+@contextmanager
+def storage_errors(folder: Path) -> Iterator[None]:
+    """OSErrors as the platform's own: a full or failing disk may recover, anything else will not by itself."""
+    try:
+        yield
+    except OSError as error:
+        text = f"Folder {folder.name}: {error.strerror or error}."
+        if error.errno in _FULL:
+            raise DependencyDown(text, type="storage_full") from error
+        raise RunFailed(text, type="folder_failed") from error
+    except RecursionError as error:
+        raise RunFailed(f"Folder {folder.name}: nested too deeply.", type="folder_failed") from error
+
+
+def _parts(folder: Path) -> tuple[str, ...]:
+    """The components below HOME, the last of them a UUID; anything else is refused."""
+    try:
+        parts = folder.relative_to(settings.HOME).parts
+        if ".." in parts[:-1] or str(UUID(parts[-1])) != parts[-1]:
+            raise ValueError(folder)
+    except (ValueError, IndexError) as error:
+        raise RunFailed("A tenant's folder is named by its UUID, below the home.", type="folder_failed") from error
+    return parts
+
+
+@contextmanager
+def _parent(folder: Path, *, mode: int | None = None) -> Iterator[int]:
+    """A descriptor of the folder that holds ``folder``; made with ``mode`` on the way when one is given."""
+    parts = _parts(folder)
+    descriptor = os.open(settings.HOME, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for name in parts[:-1]:
+            if mode is not None:
+                _make(descriptor, name, mode)
+            below = os.open(name, _DIRECTORY, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = below
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _opened(parent: int, name: str) -> Iterator[int]:
+    descriptor = os.open(name, _DIRECTORY, dir_fd=parent)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _config(folder: Path) -> Iterator[int]:
+    with _parent(folder) as parent, _opened(parent, folder.name) as top, _opened(top, "config") as config:
+        yield config
+
+
+@contextmanager
+def _made(parent: int, name: str) -> Iterator[int]:
+    _make(parent, name, 0o700)
+    with _opened(parent, name) as descriptor:
+        yield descriptor
+
+
+def _make(parent: int, name: str, mode: int) -> None:
+    try:
+        os.mkdir(name, 0o700, dir_fd=parent)
+    except FileExistsError:
+        return
+    with _opened(parent, name) as made:
+        os.fchmod(made, mode)  # whatever the umask took
+
+
+def _own(descriptor: int, uid: int) -> None:
+    if os.geteuid() == 0:
+        os.fchown(descriptor, uid, uid)
+    os.fchmod(descriptor, 0o700 if stat.S_ISDIR(os.fstat(descriptor).st_mode) else 0o400)
+
+
+def _give(part: int, uid: int) -> None:
+    """Own ``part``; its content too where it belonged to somebody else. The part itself comes last, so that
+    a killed worker's successor sees that there is more to do."""
+    before = os.fstat(part).st_uid
+    if os.geteuid() == 0 and before != uid:
+        _give_content(part, before, uid)
+    _own(part, uid)
+
+
+def _give_content(top: int, before: int, uid: int) -> None:
+    """Only what belonged to the former owner changes hands: a planted hard link to a file of another does not."""
+    for _, directories, files, descriptor in os.fwalk(".", dir_fd=top, follow_symlinks=False):
+        for name in (*directories, *files):
+            if os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_uid == before:
+                os.chown(name, uid, uid, dir_fd=descriptor, follow_symlinks=False)
+
+
+def _checked(name: str) -> str:
+    if not _FILE_NAME.fullmatch(name) or name in (".", "..") or name.endswith(".tmp"):
+        raise RunFailed("A configuration file has a plain name.", type="folder_failed")
+    return name
+
+
+def _replace(folder: int, name: str, content: bytes, uid: int) -> None:
+    """Write beside, make durable, rename: a reader sees the old file or the new one."""
+    temporary = f"{_unused(name)}.tmp"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(temporary, flags, 0o600, dir_fd=folder)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        _own(descriptor, uid)
+        os.fsync(descriptor)
+    if _is_directory(folder, name):
+        _delete(folder, name)
+    os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def _read(folder: int, name: str) -> bytes:
+    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(CONFIG_FILE_MAX)
+
+
+def _mode(folder: int, name: str) -> int:
+    """The type and mode of an entry itself, never of what a link points to; 0 when absent."""
+    try:
+        return os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        return 0
+
+
+def _entries(folder: int) -> list[str]:
+    return os.listdir(folder)
+
+
+def _exists(folder: int, name: str) -> bool:
+    return _mode(folder, name) != 0
+
+
+def _is_file(folder: int, name: str) -> bool:
+    return stat.S_ISREG(_mode(folder, name))
+
+
+def _is_directory(folder: int, name: str) -> bool:
+    return stat.S_ISDIR(_mode(folder, name))
+
+
+def _unused(name: str) -> str:
+    return f".{name}.{secrets.token_hex(8)}"
+
+
+def _delete(folder: int, name: str) -> None:
+    """Delete an entry with everything below it. No recursion, two descriptors: a directory inside is first moved
+    up beside ``name``'s own children, so that a tree of any depth goes."""
+    if not _is_directory(folder, name):
+        os.unlink(name, dir_fd=folder)
+        return
+    _unlock(folder, name)
+    with _opened(folder, name) as top:
+        while entries := _entries(top):
+            for entry in entries:
+                _flatten(top, entry)
+    os.rmdir(name, dir_fd=folder)
+
+
+def _flatten(top: int, name: str) -> None:
+    """Remove the entry; directories inside it become entries of ``top``."""
+    if not _is_directory(top, name):
+        os.unlink(name, dir_fd=top)
+        return
+    _unlock(top, name)
+    with _opened(top, name) as inner:
+        for entry in _entries(inner):
+            if _is_directory(inner, entry):
+                _unlock(inner, entry)
+                os.rename(entry, _unused("purge"), src_dir_fd=inner, dst_dir_fd=top)
+            else:
+                os.unlink(entry, dir_fd=inner)
+    os.rmdir(name, dir_fd=top)
+
+
+def _unlock(folder: int, name: str) -> None:
+    """Mode 0700 for a directory, whatever its owner made of it; through a descriptor, so that no link is followed."""
+    descriptor = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        Path(f"/proc/self/fd/{descriptor}").chmod(0o700)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,69 @@
+"""Who belongs to a tenant. Nobody grants more than they have, and the last owner stays."""
+
+from __future__ import annotations
+
+from django.db import transaction
+
+from accounts.models import User
+from accounts.permissions import may_grant
+from tenants.access import require, role_in
+from tenants.events import emit
+from tenants.models import Member, Tenant
+from tenants.runs import audit
+from zcplatform.lib.actors import Actor
+from zcplatform.lib.errors import Conflict, Forbidden
+
+
+def set_role(*, actor: Actor, tenant: Tenant, user: User, role: str) -> Member:
+    """Add a member or change a role. Forbidden ``role_too_high`` or ``plan_limit``, Conflict ``last_owner``."""
+    require(actor, "members.update", tenant)
+    with transaction.atomic():
+        row = Tenant.objects.select_for_update().select_related("plan").get(pk=tenant.pk)
+        member = Member.objects.filter(tenant=row, user=user).first()
+        _check_grant(actor, row, role, member.role if member else None)
+        if member is None:
+            _check_room(row)
+            member = Member.objects.create(tenant=row, user=user, role=role, invited_by_id=actor.user_id)
+            action = "member.add"
+        else:
+            _keep_an_owner(row, member, role)
+            member.role, action = role, "member.change"
+            member.save(update_fields=["role"])
+        emit(row, action, {"member": str(member.public_id), "role": role})
+        audit(row, action, actor, email=user.email, role=role)
+    return member
+
+
+def remove(*, actor: Actor, member: Member) -> None:
+    """Remove a member; oneself always, others with the ability. Conflict ``last_owner``."""
+    tenant = member.tenant
+    if member.user_id != actor.user_id:
+        require(actor, "members.update", tenant)
+    with transaction.atomic():
+        row = Tenant.objects.select_for_update().get(pk=tenant.pk)
+        if member.user_id != actor.user_id:
+            _check_grant(actor, row, member.role, member.role)
+        _keep_an_owner(row, member, None)
+        member.delete()
+        emit(row, "member.remove", {"email": member.user.email})
+        audit(row, "member.remove", actor, email=member.user.email, role=member.role)
+
+
+def _check_grant(actor: Actor, tenant: Tenant, role: str, before: str | None) -> None:
+    mine = "owner" if actor.unrestricted else role_in(actor, tenant)
+    for wanted in filter(None, (role, before)):
+        if mine is None or not may_grant(mine, wanted):
+            raise Forbidden("You can't grant or take a role above your own.", type="role_too_high", role=wanted)
+
+
+def _check_room(tenant: Tenant) -> None:
+    limit = tenant.plan.max_members
+    if tenant.members.count() >= limit:
+        raise Forbidden(f"The plan {tenant.plan.name} allows {limit} members.", type="plan_limit", limit=limit)
+
+
+def _keep_an_owner(tenant: Tenant, member: Member, role: str | None) -> None:
+    if member.role == "owner" and role != "owner":
+        others = tenant.members.filter(role="owner", user__is_active=True).exclude(pk=member.pk)
+        if not others.exists():
+            raise Conflict("The last owner can't leave; make somebody else owner first.", type="last_owner")

@@ -1,0 +1,89 @@
+"""Looking into a running agent: its logs, and commands beside it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from django.db import transaction
+
+from tenants import secrets
+from tenants.access import can, require
+from tenants.agents import agent_kind
+from tenants.models import Tenant
+from tenants.runs import audit
+from tenants.runtimes import runtime_for
+from tenants.runtimes.base import ExecResult
+from tenants.states import Desired, Status
+from zcplatform.lib.actors import Actor
+from zcplatform.lib.errors import Conflict, Forbidden, InvalidField
+from zcplatform.lib.redact import censor, scrub
+from zcplatform.lib.text import check_text
+
+MAX_TAIL = 1_000
+EXEC_TIMEOUT_S = 60.0
+EXEC_CAP = 1_048_576
+MAX_ARGV, MAX_ARGUMENT = 64, 4_096
+
+
+def read_logs(*, actor: Actor, tenant: Tenant, tail: int = 100) -> str:
+    """The last ``tail`` lines (1 to 1,000) that the agent printed, without its secrets; empty when there is none."""
+    require(actor, "logs.read", tenant)
+    if tenant.agent_handle is None:
+        return ""
+    text = runtime_for(tenant.node).logs(tenant.agent_handle, tail=max(1, min(tail, MAX_TAIL)))
+    return _scrubbed(tenant, text, actor)
+
+
+def execute(
+    *, actor: Actor, tenant: Tenant, command: str | Sequence[str], timeout_s: float = EXEC_TIMEOUT_S
+) -> ExecResult:
+    """Run a command beside the agent, as its uid, without a shell; a string is split as a shell would split it.
+
+    Managers may run what starts with one of the kind's diagnostic commands, owners anything. Forbidden, Conflict
+    ``not_running`` or ``wrong_state``, InvalidField. At the limit the command is killed with all it started.
+    """
+    argv = _argv(command)
+    ability = "exec.diagnostic" if _is_diagnostic(tenant, argv) else "exec.any"
+    require(actor, "exec.diagnostic", tenant)
+    if not can(actor, ability, tenant):
+        raise Forbidden("Your role may run the agent's diagnostic commands only.", ability=ability)
+    fresh = Tenant.objects.select_related("node").get(pk=tenant.pk)
+    handle = fresh.agent_handle
+    if fresh.desired == Desired.DELETED or fresh.status != Status.RUNNING or handle is None:
+        raise Conflict(f"The agent does not run: the tenant is {fresh.status}.", type="not_running")
+    opened = _know_secrets(tenant, actor)
+    with transaction.atomic():
+        # Before the act: a command that was run and not recorded would be worse than the reverse.
+        audit(fresh, "tenant.exec", actor, argv=censor(argv), known_secrets=opened)
+    result = runtime_for(fresh.node).exec(handle, argv, timeout_s=timeout_s, cap=EXEC_CAP)
+    return ExecResult(result.exit_code, scrub(result.output), result.truncated, result.timed_out)
+
+
+def _argv(command: str | Sequence[str]) -> list[str]:
+    try:
+        argv = shlex.split(command) if isinstance(command, str) else list(command)
+    except ValueError as error:
+        raise InvalidField(f"The command can't be split: {error}.", field="command") from error
+    if not argv or len(argv) > MAX_ARGV:
+        raise InvalidField(f"A command has 1 to {MAX_ARGV} words.", field="command")
+    for word in argv:
+        if not isinstance(word, str) or "\0" in word or len(word) > MAX_ARGUMENT:
+            raise InvalidField("A word of a command is text without NUL.", field="command")
+    check_text(argv[0], field="command", max_length=MAX_ARGUMENT)
+    return argv
+
+
+def _is_diagnostic(tenant: Tenant, argv: list[str]) -> bool:
+    return any(tuple(argv[: len(p)]) == p for p in agent_kind(tenant.agent_kind).diagnostic_commands)
+
+
+def _scrubbed(tenant: Tenant, text: str, actor: Actor) -> str:
+    _know_secrets(tenant, actor)
+    return scrub(text)
+
+
+def _know_secrets(tenant: Tenant, actor: Actor) -> int:
+    """Open the tenant's secrets, so that this process knows what to keep out of the output."""
+    opened = secrets.reveal_all(tenant, actor=actor, why="remove secrets from output")
+    return len(opened.of_tenant) + len(opened.channels)

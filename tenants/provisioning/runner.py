@@ -1,0 +1,340 @@
+"""The step runner. It knows runs, steps and leases, and nothing of tenants.
+
+A run is claimed by lease; a step's result is stored before the next begins; every write names the epoch of the
+lease, so a worker that was overtaken can't write. A step that must wait raises ``Park`` and gives the worker
+back. A step that fails for good is undone together with those before it, in reverse, by whoever holds the run.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from django.db import OperationalError, connection, transaction
+from django.db.models import F
+from django.db.models.functions import Now
+
+from tenants.models import Run, StepRecord
+from tenants.states import Phase, Reason, RunStatus, StepStatus
+from zcplatform.lib import claims, clock
+from zcplatform.lib.errors import DependencyDown, ZCError
+from zcplatform.lib.failpoints import failpoint
+from zcplatform.lib.redact import scrub
+
+log = logging.getLogger(__name__)
+
+LEASE_S = 30.0
+RENEW_S = 8.0
+MAX_BACKOFF_S = 60.0
+MAX_REWINDS = 5
+ERROR_CAP = 4_000
+
+
+class Park(Exception):
+    """Not yet: give the worker back and try this step again after ``after_s`` seconds."""
+
+    def __init__(self, reason: Reason, *, after_s: float, detail: str = "") -> None:
+        super().__init__(detail)
+        self.reason, self.after_s, self.detail = reason, after_s, detail
+
+
+class Rewind(Exception):
+    """The steps from ``to`` on have to be done anew; after five times ``cause`` is what the run fails with."""
+
+    def __init__(self, to: str, cause: ZCError) -> None:
+        super().__init__(str(cause))
+        self.to, self.cause = to, cause
+
+
+class LeaseLost(Exception):
+    """Somebody else holds the run now, or it was cancelled: write nothing more."""
+
+
+@dataclass
+class Context:
+    """What a step gets: the run, the thing it is about, and the results of the steps before it."""
+
+    run: Run
+    epoch: int
+    subject: Any
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    record: StepRecord | None = None
+
+    def check(self) -> None:
+        """Called before each side effect outside the database: LeaseLost when the run is no longer ours."""
+        if not claims.renew(_ours(self), pk=self.run.pk, epoch=self.epoch, seconds=LEASE_S):
+            raise LeaseLost
+
+    def step_seconds(self) -> float:
+        """How long ago the current step was first begun, parked times included."""
+        return (clock.now() - self.record.started_at).total_seconds() if self.record else 0.0
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """A transaction that only commits while the run is ours."""
+        with transaction.atomic():
+            self.check()
+            yield
+
+
+@dataclass(frozen=True)
+class Step:
+    """``do`` is idempotent and returns JSON without secrets; ``undo`` may find nothing, or half, of what it made."""
+
+    name: str
+    do: Callable[[Context], dict[str, Any] | None]
+    undo: Callable[[Context], None] | None = None
+
+
+class Procedure:
+    """What a kind of run does, and how its outcome shows on the subject. Hooks run inside the transaction that
+    changes the run."""
+
+    def steps(self, run: Run) -> tuple[Step, ...]:
+        raise NotImplementedError
+
+    def subject(self, run: Run) -> Any:
+        raise NotImplementedError
+
+    def on_start(self, ctx: Context, *, interrupted: bool) -> None: ...
+    def on_wait(self, ctx: Context, reason: Reason, detail: str) -> None: ...
+    def on_success(self, ctx: Context) -> None: ...
+    def on_failure(self, ctx: Context) -> None: ...
+
+
+def execute(run_id: int, procedure: Procedure) -> bool:
+    """Claim the run and drive it as far as it goes now. False when somebody else has it or it is not due."""
+    owner = f"{socket.gethostname()[:40]}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+    before = Run.objects.filter(pk=run_id).values_list("status", flat=True).first()
+    epoch = claims.claim(
+        Run.objects.claimable(),
+        pk=run_id,
+        owner=owner,
+        seconds=LEASE_S,
+        status=RunStatus.RUNNING,
+        next_attempt_at=None,
+    )
+    if epoch is None:
+        return False
+    run = Run.objects.get(pk=run_id)
+    ctx = Context(run=run, epoch=epoch, subject=procedure.subject(run))
+    try:
+        with _renewing(ctx):
+            _begin(ctx, procedure, interrupted=before == RunStatus.RUNNING)
+            _drive(ctx, procedure)
+    except LeaseLost:
+        log.warning("run overtaken", extra={"run": str(run.public_id), "epoch": epoch})
+        # Whoever cancelled us waits for this before touching what we may still have been touching.
+        Run.objects.filter(pk=run_id, lease_owner=owner).exclude(status=RunStatus.RUNNING).update(lease_until=None)
+    return True
+
+
+def backoff(waits: int) -> float:
+    """Seconds until the next try after ``waits`` waits: 1, 2, 4, ... 60."""
+    return min(MAX_BACKOFF_S, 2.0 ** min(waits, 10))
+
+
+def _ours(ctx: Context) -> Any:
+    return Run.objects.filter(status=RunStatus.RUNNING)
+
+
+@contextmanager
+def _renewing(ctx: Context) -> Iterator[None]:
+    """Renew the lease in the background while a long step (a pull, say) works."""
+    done = threading.Event()
+
+    def renew() -> None:
+        try:
+            while not done.wait(RENEW_S):
+                try:
+                    if not claims.renew(_ours(ctx), pk=ctx.run.pk, epoch=ctx.epoch, seconds=LEASE_S):
+                        return
+                except OperationalError:
+                    log.warning("lease not renewed, trying again", extra={"run": str(ctx.run.public_id)})
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=renew, name="lease", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _begin(ctx: Context, procedure: Procedure, *, interrupted: bool) -> None:
+    if ctx.run.started_at is not None and not interrupted:
+        return
+    with ctx.writing():
+        if ctx.run.started_at is None:
+            ctx.run.started_at = clock.now()
+            Run.objects.filter(pk=ctx.run.pk).update(started_at=ctx.run.started_at)
+        procedure.on_start(ctx, interrupted=interrupted)
+
+
+def _drive(ctx: Context, procedure: Procedure) -> None:
+    steps = procedure.steps(ctx.run)
+    records = {record.position: record for record in ctx.run.steps.all()}
+    ctx.results = {r.name: r.result for r in records.values() if r.status == StepStatus.DONE}
+    if ctx.run.phase == Phase.DO:
+        try:
+            _do_all(ctx, steps, records)
+        except Park as wait:
+            return _park(ctx, procedure, wait.reason, wait.detail, wait.after_s)
+        except LeaseLost:
+            raise
+        except (DependencyDown, OperationalError) as error:
+            return _park_for(ctx, procedure, error)
+        except Exception as error:
+            _note_failure(ctx, error)
+        else:
+            return _succeed(ctx, procedure)
+    try:
+        _undo_all(ctx, steps, records)
+    except (DependencyDown, OperationalError) as error:
+        return _park_for(ctx, procedure, error)
+    return _fail(ctx, procedure)
+
+
+def _do_all(ctx: Context, steps: tuple[Step, ...], records: dict[int, StepRecord]) -> None:
+    position = 0
+    while position < len(steps):
+        step, record = steps[position], records.get(position)
+        if record is None or record.status != StepStatus.DONE:
+            try:
+                records[position] = _do(ctx, step, position, record)
+            except Rewind as rewind:
+                position = _rewind(ctx, steps, records, rewind)
+                continue
+        position += 1
+
+
+def _do(ctx: Context, step: Step, position: int, record: StepRecord | None) -> StepRecord:
+    ctx.record = record = _open_record(ctx, step, position, record)
+    failpoint(f"{ctx.run.kind}.{step.name}.before")
+    try:
+        result = step.do(ctx) or {}
+    except (Park, DependencyDown, OperationalError):
+        _store(ctx, record, status=StepStatus.WAITING)
+        raise
+    failpoint(f"{ctx.run.kind}.{step.name}.after")
+    _store(ctx, record, status=StepStatus.DONE, result=result, finished_at=clock.now(), error="")
+    ctx.results[step.name] = result
+    return record
+
+
+def _open_record(ctx: Context, step: Step, position: int, record: StepRecord | None) -> StepRecord:
+    if record is None:
+        record = StepRecord(run=ctx.run, position=position, name=step.name, started_at=clock.now())
+    record.status, record.attempts = StepStatus.RUNNING, record.attempts + 1
+    with ctx.writing():
+        record.save()
+    return record
+
+
+def _store(ctx: Context, record: StepRecord, **fields: Any) -> None:
+    for name, value in fields.items():
+        setattr(record, name, value)
+    with ctx.writing():
+        record.save()
+
+
+def _rewind(ctx: Context, steps: tuple[Step, ...], records: dict[int, StepRecord], rewind: Rewind) -> int:
+    """Forget the steps from ``rewind.to`` on, and go on from there."""
+    target = next(i for i, step in enumerate(steps) if step.name == rewind.to)
+    if ctx.run.rewinds >= MAX_REWINDS:
+        raise rewind.cause
+    with ctx.writing():
+        _update(ctx, rewinds=ctx.run.rewinds + 1)
+        for position in [p for p in records if p > target]:
+            records.pop(position).delete()
+        StepRecord.objects.filter(run=ctx.run, position__gt=target).delete()
+        records[target].status = StepStatus.WAITING
+        records[target].save()
+    ctx.results = {r.name: r.result for r in records.values() if r.status == StepStatus.DONE}
+    return target
+
+
+def _note_failure(ctx: Context, error: Exception) -> None:
+    """The first error is the one that surfaces: it is stored before anything is undone."""
+    if isinstance(error, ZCError):
+        reason = error.type if error.type in Reason.values else Reason.INTERNAL_ERROR
+        text = scrub(error.message)
+    else:
+        log.exception("step failed with a bug", extra={"run": str(ctx.run.public_id)})
+        reason, text = Reason.INTERNAL_ERROR, "An error of the platform itself; its log tells more."
+    with ctx.writing():
+        if ctx.record is not None:
+            ctx.record.status, ctx.record.error = StepStatus.FAILED, text[:ERROR_CAP]
+            ctx.record.finished_at = clock.now()
+            ctx.record.save()
+        _update(ctx, phase=Phase.UNDO, reason=reason, error=text[:ERROR_CAP])
+
+
+def _undo_all(ctx: Context, steps: tuple[Step, ...], records: dict[int, StepRecord]) -> None:
+    """Undo in reverse, the failing step included. What an undo can't do for good is noted and passed over."""
+    for record in sorted(StepRecord.objects.filter(run=ctx.run), key=lambda r: -r.position):
+        undo = steps[record.position].undo
+        if undo is None or record.status == StepStatus.UNDONE:
+            continue
+        failpoint(f"{ctx.run.kind}.{record.name}.undo")
+        try:
+            ctx.check()
+            undo(ctx)
+        except (LeaseLost, DependencyDown, OperationalError):
+            raise
+        except Exception as error:
+            log.exception("undo failed", extra={"run": str(ctx.run.public_id), "step": record.name})
+            record.error = f"{record.error}\nundo: {scrub(str(error))}".strip()[:ERROR_CAP]
+        _store(ctx, record, status=record.status if record.status == StepStatus.FAILED else StepStatus.UNDONE)
+
+
+def _park_for(ctx: Context, procedure: Procedure, error: Exception) -> None:
+    """A dependency is down: wait for it, however long it takes."""
+    kind = error.type if isinstance(error, ZCError) else ""
+    reason = Reason(kind) if kind in Reason.values else Reason.WAITING
+    detail = error.message if isinstance(error, ZCError) else "The database is busy."
+    _park(ctx, procedure, reason, scrub(detail), backoff(ctx.run.waits))
+
+
+def _park(ctx: Context, procedure: Procedure, reason: Reason, detail: str, after_s: float) -> None:
+    with ctx.writing():
+        procedure.on_wait(ctx, reason, detail)
+        _update(
+            ctx,
+            status=RunStatus.PARKED,
+            reason=reason if ctx.run.phase == Phase.DO else ctx.run.reason,
+            waits=F("waits") + 1,
+            next_attempt_at=Now() + timedelta(seconds=after_s),
+            enqueued_at=None,
+            lease_until=None,
+        )
+
+
+def _succeed(ctx: Context, procedure: Procedure) -> None:
+    with ctx.writing():
+        procedure.on_success(ctx)
+        _update(ctx, status=RunStatus.SUCCEEDED, reason="", error="", finished_at=clock.now(), lease_until=None)
+
+
+def _fail(ctx: Context, procedure: Procedure) -> None:
+    with ctx.writing():
+        procedure.on_failure(ctx)
+        _update(ctx, status=RunStatus.FAILED, finished_at=clock.now(), lease_until=None)
+
+
+def _update(ctx: Context, **fields: Any) -> None:
+    """Write to the run; only inside ``ctx.writing()``."""
+    Run.objects.filter(pk=ctx.run.pk, epoch=ctx.epoch).update(**fields)
+    for name, value in fields.items():
+        if not hasattr(value, "resolve_expression"):
+            setattr(ctx.run, name, value)

@@ -1,0 +1,276 @@
+"""The steps of every kind of run. Each looks first at what is there, so it may be done again after a crash."""
+
+from __future__ import annotations
+
+import secrets as random
+import time
+from typing import Any
+
+from django.conf import settings
+
+from tenants import last_words, routes, secrets
+from tenants.agents import agent_kind
+from tenants.models import Tenant, TenantSecret
+from tenants.probe import probe
+from tenants.provisioning import allocation, spec
+from tenants.provisioning.runner import Context, Park, Rewind, Step
+from tenants.runtimes import runtime_for
+from tenants.runtimes.base import AgentState, Observed, Runtime
+from tenants.states import Desired, Health, Reason, Status
+from tenants.status import save, set_status
+from zcplatform.lib import clock
+from zcplatform.lib.actors import SYSTEM
+from zcplatform.lib.errors import RunFailed, VaultError
+from zcplatform.lib.redact import SecretStr
+
+POLL_S = 5.0
+"""How long a worker polls for health before it gives itself back."""
+STOP_GRACE_S = 10.0
+CRASHES = 3
+
+
+def _runtime(tenant: Tenant) -> Runtime:
+    return runtime_for(tenant.node)
+
+
+def reserve_slot(ctx: Context) -> dict[str, Any]:
+    ctx.check()
+    ctx.subject = tenant = allocation.allocate(ctx.subject)
+    return {"slot": tenant.slot, "port": tenant.port, "uid": tenant.uid}
+
+
+def prepare_folders(ctx: Context) -> None:
+    ctx.check()
+    _runtime(ctx.subject).folders.prepare(ctx.subject.folder, ctx.subject.uid)
+
+
+def issue_tokens(ctx: Context) -> None:
+    """The bearer by which the platform speaks to the agent; the customer's own tokens are made by services."""
+    if not TenantSecret.objects.filter(tenant=ctx.subject, channel=None, field="agent_token").exists():
+        _new_agent_token(ctx)
+
+
+def rotate_agent_token(ctx: Context) -> None:
+    _new_agent_token(ctx)
+
+
+def _new_agent_token(ctx: Context) -> None:
+    with ctx.writing():
+        secrets.put(ctx.subject, "agent_token", SecretStr(random.token_urlsafe(32)), actor=SYSTEM)
+
+
+def render_config(ctx: Context) -> dict[str, Any]:
+    tenant = ctx.subject
+    try:
+        files = spec.config_files(tenant)
+    except VaultError as error:
+        raise RunFailed(error.message, type=Reason.VAULT_UNAVAILABLE) from error
+    ctx.check()
+    _runtime(tenant).folders.write_config(tenant.folder, tenant.uid, files)
+    return {"config_hash": spec.hash_files(files)}
+
+
+def ensure_image(ctx: Context) -> dict[str, Any]:
+    return {"image": _runtime(ctx.subject).ensure_image(settings.AGENT_IMAGES[ctx.subject.agent_kind])}
+
+
+def ensure_network(ctx: Context) -> dict[str, Any]:
+    ctx.check()
+    return {"network": _runtime(ctx.subject).ensure_network(ctx.subject.slot)}
+
+
+def retire_stale(ctx: Context) -> None:
+    """An agent that runs with another spec goes down in order: route first, then a graceful stop."""
+    tenant, wanted = ctx.subject, _spec(ctx).fingerprint()
+    stale = [seen for seen in _runtime(tenant).find(str(tenant.public_id)) if seen.fingerprint != wanted]
+    if not stale:
+        return
+    withdraw_route(ctx)
+    for seen in stale:
+        ctx.check()
+        _runtime(tenant).stop(seen.handle, grace_s=STOP_GRACE_S)
+
+
+def create(ctx: Context) -> dict[str, Any]:
+    tenant, wanted = ctx.subject, _spec(ctx)
+    ctx.check()
+    handle = _runtime(tenant).create(wanted)
+    with ctx.writing():
+        save(
+            tenant,
+            handle=handle.as_json(),
+            fingerprint=wanted.fingerprint(),
+            config_hash=wanted.config_hash,
+        )
+    return {"id": handle.id, "name": handle.name}
+
+
+def undo_create(ctx: Context) -> None:
+    """Keep the agent's last words, then remove what may have been created, recorded or not."""
+    tenant, runtime = ctx.subject, _runtime(ctx.subject)
+    for seen in runtime.find(str(tenant.public_id)):
+        last_words.save(tenant, runtime.logs(seen.handle, tail=50))
+        ctx.check()
+        runtime.remove(seen.handle)
+    with ctx.writing():
+        save(tenant, handle=None, fingerprint="", config_hash="")
+
+
+def start(ctx: Context) -> None:
+    tenant = ctx.subject
+    ctx.check()
+    try:
+        _runtime(tenant).start(tenant.agent_handle)
+    except RunFailed as error:
+        if error.type != Reason.PORT_CONFLICT:
+            raise
+        # The container is `created` and holds the port in its spec only: it goes, and the next port is tried.
+        _runtime(tenant).remove(tenant.agent_handle)
+        with ctx.writing():
+            allocation.quarantine(tenant)
+        raise Rewind("reserve_slot", error) from error
+
+
+def await_health(ctx: Context) -> dict[str, Any]:
+    """Poll for up to five seconds, then park; the deadline runs from the first try of this step."""
+    tenant, kind = ctx.subject, agent_kind(ctx.subject.agent_kind)
+    began = time.monotonic()
+    while True:
+        if probe(tenant):
+            return {"waited_s": round(ctx.step_seconds(), 2)}
+        if time.monotonic() - began >= POLL_S:
+            break
+        time.sleep(0.1 if time.monotonic() - began < 2 else 0.5)
+    _give_up_if_hopeless(tenant, _runtime(tenant).inspect(tenant.agent_handle))
+    waited = ctx.step_seconds()
+    if waited > max(30, 2 * kind.start_grace_s):
+        raise RunFailed(
+            f"The agent did not answer {kind.health_path} within {waited:.0f} s.{_hint(tenant)}", type=Reason.UNHEALTHY
+        )
+    raise Park(Reason.WAITING_FOR_HEALTH, after_s=1, detail="The agent has not answered its health check yet.")
+
+
+def _give_up_if_hopeless(tenant: Tenant, seen: Observed) -> None:
+    if seen.oom_killed and seen.restarts + (seen.state != AgentState.RUNNING) >= 2:
+        raise RunFailed(
+            f"The agent ran out of memory ({tenant.plan.memory_limit_mb} MB).{_hint(tenant)}", type=Reason.OOM_KILLED
+        )
+    if seen.restarts >= CRASHES:
+        code = "" if seen.exit_code is None else f" with exit code {seen.exit_code}"
+        raise RunFailed(f"The agent exited {seen.restarts} times{code}.{_hint(tenant)}", type=Reason.CRASH_LOOP)
+    if seen.state == AgentState.ABSENT:
+        # Somebody removed it behind our back: make it again rather than wait for what can't come.
+        raise Rewind("create", RunFailed("The agent vanished while it was starting.", type=Reason.CRASH_LOOP))
+
+
+def _hint(tenant: Tenant) -> str:
+    lines = _runtime(tenant).logs(tenant.agent_handle, tail=5) if tenant.agent_handle else ""
+    return f" Its last lines: {last_words.clean(tenant, lines)}" if lines.strip() else ""
+
+
+def publish_route(ctx: Context) -> None:
+    with ctx.writing():
+        save(ctx.subject, routed=True)
+    ctx.check()
+    routes.sync()
+
+
+def withdraw_route(ctx: Context) -> None:
+    with ctx.writing():
+        save(ctx.subject, routed=False)
+    ctx.check()
+    routes.sync()
+
+
+def mark_running(ctx: Context) -> None:
+    now = clock.now()
+    with ctx.writing():
+        set_status(ctx.subject, Status.RUNNING)
+        save(ctx.subject, health=Health.OK, health_at=now, running_since=now)
+
+
+def stop(ctx: Context) -> None:
+    for seen in _runtime(ctx.subject).find(str(ctx.subject.public_id)):
+        ctx.check()
+        _runtime(ctx.subject).stop(seen.handle, grace_s=STOP_GRACE_S)
+
+
+def mark_stopped(ctx: Context) -> None:
+    with ctx.writing():
+        tenant = Tenant.objects.get(pk=ctx.subject.pk)
+        held = tenant.desired == Desired.SUSPENDED
+        set_status(tenant, Status.SUSPENDED if held else Status.STOPPED, Reason.HELD if held else Reason.NONE)
+        save(tenant, health=Health.UNKNOWN, running_since=None)
+
+
+def revoke_tokens(ctx: Context) -> None:
+    with ctx.writing():
+        ctx.subject.access_tokens.filter(revoked_at__isnull=True).update(revoked_at=clock.now())
+
+
+def remove(ctx: Context) -> None:
+    for seen in _runtime(ctx.subject).find(str(ctx.subject.public_id)):
+        ctx.check()
+        _runtime(ctx.subject).remove(seen.handle)
+    with ctx.writing():
+        save(ctx.subject, handle=None, fingerprint="")
+
+
+def archive_folder(ctx: Context) -> None:
+    tenant, folders = ctx.subject, _runtime(ctx.subject).folders
+    ctx.check()
+    folders.archive(tenant.folder, tenant.trash)
+    if ctx.run.params.get("purge"):
+        folders.purge(tenant.trash)
+
+
+def free_slot(ctx: Context) -> None:
+    """The last write: only now may somebody else get the port, the uid and the slug."""
+    tenant = ctx.subject
+    with ctx.writing():
+        secrets.remove(tenant, actor=SYSTEM)
+        allocation.release(tenant)
+        set_status(tenant, Status.DELETED)
+        save(tenant, deleted_at=clock.now(), health=Health.UNKNOWN, running_since=None, config_hash="")
+
+
+def _spec(ctx: Context) -> Any:
+    return spec.build_spec(
+        ctx.subject,
+        run=str(ctx.run.public_id),
+        epoch=ctx.epoch,
+        image=ctx.results["ensure_image"]["image"],
+        config_hash=ctx.results["render_config"]["config_hash"],
+    )
+
+
+CONVERGE = (
+    Step("reserve_slot", reserve_slot),
+    Step("prepare_folders", prepare_folders),
+    Step("issue_tokens", issue_tokens),
+    Step("render_config", render_config),
+    Step("ensure_image", ensure_image),
+    Step("ensure_network", ensure_network),
+    Step("retire_stale", retire_stale),
+    Step("create", create, undo_create),
+    Step("start", start),
+    Step("await_health", await_health),
+    Step("publish_route", publish_route, withdraw_route),
+    Step("mark_running", mark_running),
+)
+"""Brings a tenant up from whatever state it is in; the same for a first deploy and for a repair."""
+
+HALT = (Step("withdraw_route", withdraw_route), Step("stop", stop), Step("mark_stopped", mark_stopped))
+
+RESTART = (Step("withdraw_route", withdraw_route), Step("stop", stop), *CONVERGE)
+
+ROTATE_SECRETS = (Step("rotate_agent_token", rotate_agent_token), *CONVERGE)
+
+DEPROVISION = (
+    Step("revoke_tokens", revoke_tokens),
+    Step("withdraw_route", withdraw_route),
+    Step("stop", stop),
+    Step("remove", remove),
+    Step("archive_folder", archive_folder),
+    Step("free_slot", free_slot),
+)

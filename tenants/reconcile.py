@@ -1,0 +1,228 @@
+"""Desired against observed: agents, routes, folders, configurations. A repair is a run like any other.
+
+A first look only reads. Tenants with an active run are left to that run. What bears our label but belongs to no
+tenant of ours is stopped and reported, never deleted silently; what does not bear our label is never looked at.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.db import transaction
+from django.db.models import Exists, OuterRef
+
+from audit.services import Target, record
+from tenants import routes, services
+from tenants.models import Node, Run, Tenant
+from tenants.provisioning.spec import hash_files
+from tenants.routing.base import SyncResult
+from tenants.runtimes import runtime_for
+from tenants.runtimes.base import AgentState, Observed, Runtime
+from tenants.states import ACTIVE_RUN, Desired, RunKind, Status
+from zcplatform.lib import claims, clock
+from zcplatform.lib.actors import SYSTEM
+from zcplatform.lib.errors import Conflict, DependencyDown
+
+log = logging.getLogger(__name__)
+
+LEASE_S = 120.0
+RETRY_DELETE = timedelta(minutes=1)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """``what`` is found, ``action`` is what reconcile does about it: repair, remove, quarantine, report or route."""
+
+    what: str
+    action: str
+    tenant: str = ""
+    slug: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A difference together with what it takes to act on it."""
+
+    difference: Difference
+    tenant: Tenant | None = None
+    seen: Observed | None = None
+
+
+def look(node: Node) -> list[Found]:
+    """Everything on this node that is not as it should be; reads only. DependencyDown when the engine is."""
+    runtime = runtime_for(node)
+    tenants = _settled(node)
+    by_tenant: dict[str, list[Observed]] = defaultdict(list)
+    for seen in runtime.list():
+        by_tenant[seen.tenant].append(seen)
+    known = {str(t.public_id): t for t in tenants}
+    found = [item for public_id, tenant in known.items() for item in _of_tenant(runtime, tenant, by_tenant[public_id])]
+    return found + _orphans(node, by_tenant, known)
+
+
+def act(node: Node, found: Iterable[Found]) -> list[Run]:
+    """Do what each difference calls for; returns the runs that were asked for."""
+    runtime, runs = runtime_for(node), []
+    for item in found:
+        try:
+            run = _act_on(runtime, item)
+        except Conflict as error:
+            # Somebody asked for something else in the meantime; that run will settle it.
+            log.info("left to another run", extra={"tenant": item.difference.slug, "type": error.type})
+            continue
+        if run is not None:
+            runs.append(run)
+    return runs
+
+
+def sweep() -> int:
+    """Reconcile every active node once, under its lease; returns how many differences were acted on."""
+    total = 0
+    for node in Node.objects.exclude(state=Node.State.DISABLED):
+        owner = f"{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        epoch = claims.claim(Node.objects.all(), pk=node.pk, owner=owner, seconds=LEASE_S)
+        if epoch is None:
+            continue
+        try:
+            found = look(node)
+            act(node, found)
+            total += len(found)
+        except DependencyDown as error:
+            # Unknown is not down: nobody is marked, the next sweep looks again.
+            log.warning("node can't be looked at", extra={"node": node.name, "type": error.type})
+        finally:
+            claims.release(Node.objects.all(), pk=node.pk, epoch=epoch)
+    return total + len(sync_routes())
+
+
+def sync_routes() -> list[Difference]:
+    """Bring the router to the desired routes and tell what was wrong with it."""
+    try:
+        result = routes.sync()
+    except DependencyDown as error:
+        log.warning("routes can't be looked at", extra={"type": error.type})
+        return []
+    return route_differences(result)
+
+
+def route_differences(result: SyncResult) -> list[Difference]:
+    """A router's answer in reconcile's words."""
+    rows = [("route_missing", t) for t in result.added]
+    rows += [("route_changed", t) for t in result.changed]
+    rows += [("route_unknown", t) for t in result.removed]
+    differences = [Difference(what, "route", tenant=tenant) for what, tenant in rows]
+    return differences + ([Difference("platform_route_missing", "route")] if result.platform else [])
+
+
+def _settled(node: Node) -> list[Tenant]:
+    active = Run.objects.filter(tenant=OuterRef("pk"), status__in=ACTIVE_RUN)
+    rows = Tenant.objects.alive().filter(node=node).exclude(Exists(active)).exclude(status=Status.DRAFT)
+    return list(rows.select_related("node", "plan"))
+
+
+def _of_tenant(runtime: Runtime, tenant: Tenant, seen: list[Observed]) -> list[Found]:
+    current = next((s for s in seen if tenant.handle and s.handle.id == tenant.handle["id"]), None)
+    found = [
+        Found(_difference("agent_superseded", "remove", tenant, f"epoch {s.epoch}"), tenant, s)
+        for s in seen
+        if s is not current and tenant.status != Status.DELETING
+    ]
+    cause = _cause(runtime, tenant, current)
+    if cause:
+        found.append(Found(_difference(cause, "repair", tenant), tenant, current))
+    return found
+
+
+def _cause(runtime: Runtime, tenant: Tenant, current: Observed | None) -> str:
+    """Why the tenant needs a run, or nothing."""
+    if tenant.desired == Desired.DELETED:
+        return "deletion_unfinished" if _worth_retrying(tenant) else ""
+    if tenant.desired != Desired.RUNNING:
+        down = current is None or current.state in (AgentState.EXITED, AgentState.CREATED)
+        return "" if down and tenant.status in (Status.STOPPED, Status.SUSPENDED, Status.ERROR) else "runs_unwanted"
+    if tenant.status == Status.ERROR:
+        # It failed for a reason; trying again is a person's decision.
+        return ""
+    if tenant.status != Status.RUNNING:
+        return "deploy_unfinished"
+    return _agent_cause(tenant, current) or _folder_cause(runtime, tenant)
+
+
+def _agent_cause(tenant: Tenant, current: Observed | None) -> str:
+    if current is None or current.state == AgentState.ABSENT:
+        return "agent_absent"
+    if current.state != AgentState.RUNNING and not current.restarts:
+        return "agent_down"
+    return "agent_differs" if current.fingerprint != tenant.fingerprint else ""
+
+
+def _folder_cause(runtime: Runtime, tenant: Tenant) -> str:
+    if not tenant.folder.is_dir():
+        return "folder_absent"
+    return "config_differs" if hash_files(runtime.folders.read_config(tenant.folder)) != tenant.config_hash else ""
+
+
+def _worth_retrying(tenant: Tenant) -> bool:
+    last = tenant.runs.filter(kind=RunKind.DEPROVISION).order_by("-pk").values_list("finished_at", flat=True).first()
+    return last is None or clock.now() - last > RETRY_DELETE
+
+
+def _orphans(node: Node, by_tenant: dict[str, list[Observed]], known: dict[str, Tenant]) -> list[Found]:
+    others = [public_id for public_id in by_tenant if public_id not in known]
+    rows = {str(t.public_id): t for t in Tenant.objects.filter(public_id__in=[i for i in others if _is_uuid(i)])}
+    return [
+        item for public_id in others for seen in by_tenant[public_id] for item in _orphan(rows.get(public_id), seen)
+    ]
+
+
+def _orphan(tenant: Tenant | None, seen: Observed) -> list[Found]:
+    if tenant is None:
+        # Ours by label, but of no tenant we know: a restored database, say. It is stopped, and stays to be looked at.
+        running = seen.state == AgentState.RUNNING
+        what = Difference("agent_unknown", "quarantine" if running else "report", seen.tenant, detail=seen.handle.name)
+        return [Found(what, None, seen)]
+    if tenant.status == Status.DELETED:
+        return [Found(_difference("agent_of_deleted", "remove", tenant), tenant, seen)]
+    return []
+
+
+def _act_on(runtime: Runtime, item: Found) -> Run | None:
+    difference, tenant, seen = item.difference, item.tenant, item.seen
+    if difference.action == "repair" and tenant is not None:
+        return _repair(runtime, tenant)
+    if seen is None or difference.action == "report":
+        return None
+    if difference.action == "remove":
+        runtime.remove(seen.handle)
+    else:
+        runtime.stop(seen.handle)
+    with transaction.atomic():
+        target = Target("agent", seen.handle.id[:64], seen.handle.name)
+        record("platform.reconcile", actor=SYSTEM, target=target, tenant=seen.tenant, detail={"what": difference.what})
+    return None
+
+
+def _repair(runtime: Runtime, tenant: Tenant) -> Run | None:
+    """Ask for a run, after one more look: a run may have come and gone between reading the engine and the rows."""
+    fresh = Tenant.objects.select_related("node", "plan").get(pk=tenant.pk)
+    seen = runtime.inspect(fresh.agent_handle) if fresh.agent_handle else None
+    cause = _cause(runtime, fresh, seen)
+    return services.repair(tenant=fresh, cause=cause) if cause else None
+
+
+def _difference(what: str, action: str, tenant: Tenant, detail: str = "") -> Difference:
+    return Difference(what, action, str(tenant.public_id), tenant.slug, detail)
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(uuid.UUID(text)) == text
+    except ValueError:
+        return False

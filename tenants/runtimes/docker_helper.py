@@ -1,0 +1,108 @@
+"""One-shot helper containers: what an ordinary user in the engine's group can't do himself, and nothing more.
+
+A helper runs a text of ours with the interpreter of the demo image, has no network, no log and a read-only root,
+sees one folder or one container's processes, and removes itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+from tenants.runtimes.base import LABEL_INSTANCE
+from tenants.runtimes.docker_engine import CREATE_S, START_S, Engine, Refused, in_our_words
+from tenants.runtimes.docker_spec import MIB, bind, confinement
+from tenants.runtimes.docker_streams import DeadlinePassed, Stream
+from tenants.runtimes.image import ensure_demo_image
+from zcplatform.lib.errors import DependencyTimeout, RunFailed
+
+LABEL_HELPER = "zcplatform.helper"
+MOUNT = "/tenant"
+PYTHON = "/usr/bin/python3"
+HELPER_S = 120
+MEMORY = 256 * MIB
+DONE = b"done\n"
+
+
+@dataclass(frozen=True)
+class Helper:
+    """``script`` is the text of one of our own stdlib modules; it ends its output with the line ``done``.
+
+    ``folder`` is mounted at ``/tenant``; ``beside`` is the id of a container whose processes it sees.
+    """
+
+    script: Path
+    arguments: tuple[str, ...]
+    user: str
+    capabilities: tuple[str, ...] = ()
+    folder: Path | None = None
+    beside: str = ""
+
+
+def helper_body(helper: Helper, image: str) -> dict[str, Any]:
+    host: dict[str, Any] = {
+        **confinement(),
+        "CapAdd": list(helper.capabilities),
+        "NetworkMode": "none",
+        "LogConfig": {"Type": "none", "Config": {}},  # what passes through may hold secrets
+        "AutoRemove": True,
+        "Memory": MEMORY,
+        "MemorySwap": MEMORY,
+        "PidsLimit": 16,
+        "Mounts": [bind(str(helper.folder), MOUNT, read_only=False)] if helper.folder else [],
+    }
+    if helper.beside:
+        host["PidMode"] = f"container:{helper.beside}"
+    return {
+        "Image": image,
+        "Entrypoint": [PYTHON, "-I", "-S", "-c", helper.script.read_text(), *helper.arguments],
+        "User": helper.user,
+        "Labels": {LABEL_INSTANCE: settings.INSTANCE, LABEL_HELPER: helper.script.stem},
+        "OpenStdin": True,
+        "StdinOnce": True,
+        "AttachStdin": True,
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "HostConfig": host,
+    }
+
+
+def run_helper(engine: Engine, helper: Helper, stdin: bytes = b"") -> bytes:
+    """Its stdout without the closing ``done``. RunFailed ``folder_failed`` with its stderr when it failed;
+    DependencyTimeout after two minutes."""
+    body = helper_body(helper, ensure_demo_image(engine))
+    container = engine.call("create_container_from_config", body, limit_s=CREATE_S)["Id"]
+    try:
+        return _talk(engine, container, stdin)
+    finally:
+        with contextlib.suppress(Refused):  # it removes itself: 404, or 409 while it is at it
+            engine.call("remove_container", container, force=True, v=True, limit_s=CREATE_S)
+
+
+def _talk(engine: Engine, container: str, stdin: bytes) -> bytes:
+    wanted = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
+    stream = Stream(engine.call("attach_socket", container, params=wanted))
+    try:
+        engine.call("start", container, limit_s=START_S)
+        with in_our_words("helper"):
+            stream.write(stdin, CREATE_S)
+            out, err = _outputs(stream, time.monotonic() + HELPER_S)
+    except DeadlinePassed as error:
+        raise DependencyTimeout("A helper container did not end in time.") from error
+    finally:
+        stream.close()
+    if not out.endswith(DONE):
+        raise RunFailed(f"A helper container failed: {err.decode(errors='replace')[-500:]}", type="folder_failed")
+    return out.removesuffix(DONE)
+
+
+def _outputs(stream: Stream, deadline: float) -> tuple[bytes, bytes]:
+    parts: dict[int, list[bytes]] = {1: [], 2: []}
+    for which, piece in stream.payload(deadline):
+        parts[which].append(piece)
+    return b"".join(parts[1]), b"".join(parts[2])

@@ -1,0 +1,52 @@
+"""From the engine's ``inspect`` to what the platform keeps of it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from tenants.runtimes.base import LABEL_EPOCH, LABEL_RUN, LABEL_SPEC, LABEL_TENANT, AgentState, Handle, Observed
+
+KIND = "docker"
+# ``restarting`` is down between two attempts; ``paused`` still holds its port and memory.
+STATES = {"created": AgentState.CREATED, "running": AgentState.RUNNING, "paused": AgentState.RUNNING}
+NEVER = "0001-01-01"
+
+
+def observed(raw: Mapping[str, Any]) -> Observed:
+    state, labels = raw["State"], labels_of(raw)
+    ours = STATES.get(state["Status"], AgentState.EXITED)
+    return Observed(
+        handle=handle_of(raw),
+        tenant=labels.get(LABEL_TENANT, ""),
+        state=ours,
+        run=labels.get(LABEL_RUN, ""),
+        epoch=int(labels.get(LABEL_EPOCH) or 0),
+        fingerprint=labels.get(LABEL_SPEC, ""),
+        port=host_port(raw),
+        exit_code=state["ExitCode"] if ours is AgentState.EXITED else None,
+        oom_killed=bool(state["OOMKilled"]),
+        restarts=raw.get("RestartCount", 0),
+        started_at=moment(state["StartedAt"]),
+    )
+
+
+def labels_of(raw: Mapping[str, Any]) -> dict[str, str]:
+    return raw["Config"].get("Labels") or {}
+
+
+def handle_of(raw: Mapping[str, Any]) -> Handle:
+    return Handle(runtime=KIND, name=raw["Name"].lstrip("/"), id=raw["Id"])
+
+
+def host_port(raw: Mapping[str, Any]) -> int | None:
+    """The host's port that was asked for, whether the container runs or not."""
+    for bindings in (raw["HostConfig"].get("PortBindings") or {}).values():
+        for binding in bindings or []:
+            return int(binding["HostPort"])
+    return None
+
+
+def moment(text: str) -> datetime | None:
+    return None if text.startswith(NEVER) else datetime.fromisoformat(text)

@@ -1,0 +1,121 @@
+"""What a helper container does to the one tenant folder that is mounted at ``/tenant``. Standard library only.
+
+    python3 folder_script.py prepare|write|read|purge UID
+
+``write`` reads {name: base64} from stdin, ``read`` prints it. Everything is reached by directory descriptors with
+O_NOFOLLOW: a tenant may have planted any link in ``data``, and none is followed. The last line is ``done``.
+"""
+
+# ruff: noqa: PTH208 (descriptors, not paths)
+
+import base64
+import contextlib
+import json
+import os
+import secrets
+import stat
+import sys
+
+TOP = "/tenant"
+PARTS = ("config", "data")
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+
+
+def opened(name, parent=None):
+    return os.open(name, DIRECTORY, dir_fd=parent)
+
+
+def mode(parent, name):
+    return os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
+
+
+def prepare(top, uid):
+    for name in PARTS:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, 0o700, dir_fd=top)
+        give(opened(name, top), uid)
+
+
+def give(part, uid):
+    """The part itself comes last, so that the successor of a killed helper sees that there is more to do."""
+    before = os.fstat(part).st_uid
+    if before != uid:
+        for _, folders, files, inner in os.fwalk(".", dir_fd=part, follow_symlinks=False):
+            for name in folders + files:
+                if os.stat(name, dir_fd=inner, follow_symlinks=False).st_uid == before:
+                    os.chown(name, uid, uid, dir_fd=inner, follow_symlinks=False)
+    os.fchown(part, uid, uid)
+    os.fchmod(part, 0o700)
+
+
+def write(top, uid):
+    files = {name: base64.b64decode(text) for name, text in json.load(sys.stdin).items()}
+    config = opened("config", top)
+    for name, content in files.items():
+        replace(config, name, content, uid)
+    for name in set(os.listdir(config)) - set(files):
+        delete(config, name)
+    os.fsync(config)
+
+
+def replace(config, name, content, uid):
+    temporary = "." + secrets.token_hex(8) + ".tmp"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o400, dir_fd=config)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fchown(descriptor, uid, uid)
+        os.fchmod(descriptor, 0o400)
+        os.fsync(descriptor)
+    os.rename(temporary, name, src_dir_fd=config, dst_dir_fd=config)
+
+
+def read(top, _):
+    found = {}
+    with contextlib.suppress(FileNotFoundError):
+        config = opened("config", top)
+        for name in sorted(os.listdir(config)):
+            if stat.S_ISREG(mode(config, name)):
+                with os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=config), "rb") as file:
+                    found[name] = base64.b64encode(file.read()).decode()
+    sys.stdout.write(json.dumps(found))
+
+
+def purge(top, _):
+    for name in PARTS:
+        if name in os.listdir(top):
+            delete(top, name)
+
+
+def delete(parent, name):
+    """With everything below it, without recursion: a folder inside is first moved up, so that any depth goes."""
+    if not stat.S_ISDIR(mode(parent, name)):
+        os.unlink(name, dir_fd=parent)
+        return
+    top = opened(name, parent)
+    while names := os.listdir(top):
+        for entry in names:
+            flatten(top, entry)
+    os.close(top)
+    os.rmdir(name, dir_fd=parent)
+
+
+def flatten(top, name):
+    if not stat.S_ISDIR(mode(top, name)):
+        os.unlink(name, dir_fd=top)
+        return
+    inner = opened(name, top)
+    for entry in os.listdir(inner):
+        if stat.S_ISDIR(mode(inner, entry)):
+            os.rename(entry, "." + secrets.token_hex(8), src_dir_fd=inner, dst_dir_fd=top)
+        else:
+            os.unlink(entry, dir_fd=inner)
+    os.close(inner)
+    os.rmdir(name, dir_fd=top)
+
+
+ACTS = {"prepare": prepare, "write": write, "read": read, "purge": purge}
+
+if __name__ == "__main__":
+    ACTS[sys.argv[1]](opened(TOP), int(sys.argv[2]))
+    sys.stdout.write("done\n")

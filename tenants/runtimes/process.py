@@ -1,0 +1,253 @@
+"""Agents as child processes of this host, without any container engine.
+
+Each agent has a small keeper (``shim.py``) that outlives the web and worker processes. What this runtime gives:
+an own uid where it runs as root, own folders, watched memory and number of processes, capped logs. What it does
+not give: tenants see the host's file system as far as its modes let them, and share its loopback and its cores
+(``cpus`` is not enforced). It is meant for development and for small hosts whose tenants are trusted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from django.conf import settings
+
+from tenants.folders import DirectFolders
+from tenants.runtimes import shim_tree
+from tenants.runtimes.base import AgentSpec, AgentState, EngineInfo, ExecResult, Handle, Observed, Placement
+from tenants.runtimes.rundir import RunDir, alive
+from zcplatform.lib.errors import Conflict, DependencyDown, DependencyTimeout, Misconfigured, RunFailed
+
+SYSTEMD = Path("/run/systemd/system")
+SHIM = Path(__file__).absolute().with_name("shim.py")
+SPAWN_S = 20
+_SIZE = re.compile(r"(\d+)([kmg]?)b?", re.IGNORECASE)
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+class ProcessRuntime:
+    kind = "process"
+
+    def __init__(self, endpoint: str = "") -> None:
+        """There is only this host; ``endpoint`` is for runtimes that have somewhere else to go."""
+        self.folders = DirectFolders()
+
+    def check(self) -> EngineInfo:
+        """``detail`` says under whose uid agents will run, and what stands in the way of the tenant's own."""
+        closed = first_closed(Path(sys.executable)) or first_closed(Path(settings.HOME))
+        own = os.geteuid() == 0 and not closed
+        detail = {
+            "agents_run_as": "tenant" if own else "caller",
+            "allowed": own or settings.ALLOW_UNPRIVILEGED_PROCESS,
+            "closed": closed,
+        }
+        return EngineInfo(kind=self.kind, version=os.uname().release, detail=detail)
+
+    def place(self, *, config_dir: str, data_dir: str, listen_port: int, folder: Path, port: int) -> Placement:
+        return Placement("127.0.0.1", port, PurePosixPath(folder / "config"), PurePosixPath(folder / "data"))
+
+    def ensure_image(self, image: str) -> str:
+        return self.kind
+
+    def ensure_network(self, slot: int) -> str:
+        return "host"
+
+    def create(self, spec: AgentSpec) -> Handle:
+        """Here ``name_conflict`` is a run folder that another installation keeps in the same home. Misconfigured
+        ``unprivileged_process`` where tenants could not have a uid of their own and no setting allows that."""
+        check_allowed()
+        run, handle = RunDir(spec.tenant), Handle(runtime=self.kind, name=spec.name, id=spec.tenant)
+        with run.locked():
+            there = run.record()
+            if there and there["instance"] != spec.instance:
+                raise RunFailed("Another installation runs this tenant here.", type="name_conflict")
+            if there and there["fingerprint"] == spec.fingerprint() and there["name"] == spec.name:
+                return handle
+            if there:
+                run.end(grace_s=0)
+                run.delete()
+            run.write_record(record_of(spec))
+        return handle
+
+    def start(self, handle: Handle) -> None:
+        """RunFailed ``folder_unreachable`` names the first path that the tenant's uid can't enter;
+        ``image_missing`` when there is no such program; ``spec_drift`` when the agent is absent."""
+        check_allowed()
+        run = RunDir(handle.id)
+        with run.locked():
+            record = run.ours()
+            if record is None:
+                raise RunFailed("The agent to start is not there.", type="spec_drift")
+            if alive(run.state()):
+                return
+            run.clear_leftovers()
+            check_port(record["port"])
+            launch(run, record)
+
+    def stop(self, handle: Handle, *, grace_s: float = 10) -> None:
+        run = RunDir(handle.id)
+        with run.locked():
+            if run.ours():
+                run.end(grace_s)
+
+    def remove(self, handle: Handle) -> None:
+        run = RunDir(handle.id)
+        with run.locked():
+            if run.ours():
+                run.end(grace_s=0)
+                run.delete()
+
+    def inspect(self, handle: Handle) -> Observed:
+        run = RunDir(handle.id)
+        record = run.ours()
+        return observed(run, record) if record else Observed(handle=handle, tenant="", state=AgentState.ABSENT)
+
+    def find(self, tenant: str) -> list[Observed]:
+        run = RunDir(tenant)
+        record = run.ours()
+        return [observed(run, record)] if record else []
+
+    def list(self) -> list[Observed]:
+        return [observed(run, record) for run in RunDir.all() if (record := run.ours())]
+
+    def logs(self, handle: Handle, *, tail: int = 100) -> str:
+        run = RunDir(handle.id)
+        return run.tail(tail).decode("utf-8", "replace") if run.ours() else ""
+
+    def exec(self, handle: Handle, argv: Sequence[str], *, timeout_s: float = 60, cap: int = 1_048_576) -> ExecResult:
+        """Runs under the uid, in the folder and with the environment of the agent, with a memory and process limit
+        of the same size. What the command leaves in the background ends with it."""
+        run = RunDir(handle.id)
+        record, state = run.ours(), run.state()
+        if record is None or state.get("phase") != "running" or not alive(state):
+            raise Conflict("The agent does not run.", type="not_running")
+        job = {**record["job"], "argv": [*argv], "uid": state["uid"], "may_keep_uid": False}
+        answer = call_shim("once", run, {**job, "timeout_s": timeout_s, "cap": cap}, limit_s=timeout_s + SPAWN_S)
+        head, _, output = answer.partition(b"\n")
+        return ExecResult(output=output.decode("utf-8", "replace"), **json.loads(head))
+
+
+def record_of(spec: AgentSpec) -> dict[str, Any]:
+    """What is kept of a spec: who it is for, how to tell it from another, and what the shim has to run."""
+    keys = ("instance", "tenant", "name", "run", "epoch", "port", "uid")
+    folders = [f"{spec.folder}/config", f"{spec.folder}/data"]
+    job = {
+        "argv": list(spec.argv),
+        "env": dict(spec.env),
+        "cwd": folders[1],
+        "paths": folders,
+        "memory_mb": spec.memory_mb,
+        "pids": spec.pids,
+    }
+    return {**{key: getattr(spec, key) for key in keys}, "fingerprint": spec.fingerprint(), "job": job}
+
+
+def observed(run: RunDir, record: dict[str, Any]) -> Observed:
+    """An agent that waits for its restart counts as running, as with an engine. One whose shim is gone, after a
+    reboot for example, has exited, whatever the shim wrote last."""
+    state = run.state()
+    ended = AgentState.EXITED if state else AgentState.CREATED
+    started = state.get("started_at")
+    return Observed(
+        handle=Handle(runtime=ProcessRuntime.kind, name=record["name"], id=record["tenant"]),
+        tenant=record["tenant"],
+        state=AgentState.RUNNING if alive(state) else ended,
+        run=record["run"],
+        epoch=record["epoch"],
+        fingerprint=record["fingerprint"],
+        port=record["port"],
+        exit_code=state.get("exit_code"),
+        oom_killed=state.get("oom_killed", False),
+        restarts=state.get("restarts", 0),
+        started_at=datetime.fromtimestamp(started, UTC) if started else None,
+    )
+
+
+def check_allowed() -> None:
+    """Misconfigured ``unprivileged_process`` when agents would share the platform's uid and no setting allows it."""
+    if os.geteuid() != 0 and not settings.ALLOW_UNPRIVILEGED_PROCESS:
+        raise Misconfigured(
+            "Without root, agents of the process runtime would run under the platform's own uid. Use the docker "
+            "runtime, or allow it with ZCPLATFORM_ALLOW_UNPRIVILEGED_PROCESS=1.",
+            type="unprivileged_process",
+        )
+
+
+def check_port(port: int) -> None:
+    with closing(socket.socket()) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise RunFailed(f"Port {port} is taken by something else.", type="port_conflict", port=port) from error
+
+
+def first_closed(path: Path) -> str:
+    """The first folder on the way to ``path`` that only its owner or group may enter; empty when there is none."""
+    for way in (path.absolute(), path.resolve()):
+        for folder in reversed(way.parents):
+            if not folder.stat().st_mode & 0o001:
+                return str(folder)
+    return ""
+
+
+def launch(run: RunDir, record: dict[str, Any]) -> None:
+    """Start the shim and wait until it says that the agent runs, or why not."""
+    job = {
+        **record["job"],
+        "uid": record["uid"] if os.geteuid() == 0 else None,
+        "may_keep_uid": settings.ALLOW_UNPRIVILEGED_PROCESS,
+        "log_size": in_bytes(settings.LOG_MAX_SIZE),
+        "log_files": max(1, settings.LOG_MAX_FILES),
+    }
+    failure = json.loads(call_shim("keep", run, job, limit_s=SPAWN_S, prefix=scope(record["tenant"])))
+    if kind := failure.get("type"):
+        reasons = {"unreachable": "folder_unreachable", "missing": "image_missing"}
+        path = failure["path"]
+        raise RunFailed(f"{path}: {failure['text']}", type=reasons.get(kind, "internal_error"), path=path)
+
+
+def scope(tenant: str) -> list[str]:
+    """Under systemd a restart of our service would kill what it started: the shim gets a scope of its own."""
+    if os.geteuid() != 0 or not SYSTEMD.is_dir():
+        return []
+    unit = f"--unit=zcplatform-{settings.INSTANCE}-{tenant}"
+    return ["systemd-run", "--scope", "--collect", "--quiet", unit, "--"]
+
+
+def call_shim(mode: str, run: RunDir, job: dict[str, Any], *, limit_s: float, prefix: Sequence[str] = ()) -> bytes:
+    """What the shim answers; DependencyDown when it ends without an answer, DependencyTimeout when there is none."""
+    argv = [*prefix, sys.executable, "-I", "-S", str(SHIM), mode, str(run.path)]
+    try:
+        done = subprocess.run(
+            argv,
+            input=json.dumps(job).encode(),
+            capture_output=True,
+            timeout=limit_s,
+            env={"PATH": shim_tree.PATH},
+            cwd="/",
+        )
+    except subprocess.TimeoutExpired as error:
+        raise DependencyTimeout("The agent's keeper did not answer in time.") from error
+    if not done.stdout:
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise DependencyDown(f"The agent's keeper ended without an answer: {said[-1] if said else done.returncode}")
+    return done.stdout
+
+
+def in_bytes(size: str) -> int:
+    """``50m`` as a number of bytes; Misconfigured when it is none."""
+    found = _SIZE.fullmatch(size.strip())
+    if not found:
+        raise Misconfigured(f"LOG_MAX_SIZE={size!r}: expected a size like 50m.", setting="LOG_MAX_SIZE")
+    return int(found[1]) * _UNITS[found[2].lower()]

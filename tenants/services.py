@@ -1,0 +1,280 @@
+"""The life of a tenant: one keyword-only function per use case.
+
+Each checks the actor's ability, then changes rows, audit and outbox in one transaction and leaves the work in
+the world to a run. What takes effect on a running agent returns that run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+
+from accounts.models import User
+from tenants import configuration, tokens
+from tenants.agents import agent_kind
+from tenants.events import emit
+from tenants.models import AgentConfig, Hold, Member, Node, Plan, Run, Tenant, TenantSecret
+from tenants.runs import accept, ask, audit, change
+from tenants.states import Desired, HoldKind, Reason, RunKind, Status
+from tenants.status import save, set_status
+from zcplatform.lib import clock
+from zcplatform.lib.actors import SYSTEM, Actor
+from zcplatform.lib.errors import Conflict, Forbidden, InvalidField
+from zcplatform.lib.redact import SecretStr
+from zcplatform.lib.slugs import check_slug, slug_from_name, with_suffix
+from zcplatform.lib.text import check_text
+
+
+@dataclass(frozen=True)
+class Created:
+    """``access_token`` is shown once and never again."""
+
+    tenant: Tenant
+    access_token: SecretStr
+    run: Run | None
+
+
+def create_tenant(
+    *,
+    actor: Actor,
+    name: str,
+    plan: str = "free",
+    slug: str | None = None,
+    agent: str = "demo",
+    runtime: str | None = None,
+    config: configuration.ConfigInput | None = None,
+    owner: User | None = None,
+    deploy_now: bool = False,
+) -> Created:
+    """Make a tenant with its first access token, and deploy it when asked.
+
+    Forbidden unless the actor is unrestricted or sign-up is open; InvalidField ``plan_too_small``,
+    ``invalid_slug``, ``reserved_slug``, ``invalid_field``; Conflict ``slug_taken`` for a slug that was asked for.
+    """
+    if not actor.unrestricted and not (settings.SELF_SERVICE_SIGNUP and actor.user_id):
+        raise Forbidden("Only a super-admin may create tenants here.")
+    name = check_text(name, field="name", max_length=100, required=True)
+    if slug is not None:
+        check_slug(slug)
+    chosen = _plan(plan)
+    _check_fits(agent, chosen)
+    node = pick_node(runtime or settings.RUNTIME)
+    given = configuration.check(agent, config or configuration.ConfigInput())
+    with transaction.atomic():
+        tenant = _insert(name, slug, plan=chosen, agent_kind=agent, node=node)
+        AgentConfig.objects.create(tenant=tenant)
+        configuration.store(tenant, given, actor=actor)
+        _add_owner(tenant, owner, actor)
+        token, shown = tokens.mint(tenant, "first", created_by=actor.label)
+        emit(tenant, "tenant.created", {"slug": tenant.slug, "plan": chosen.slug, "agent": agent})
+        audit(tenant, "tenant.create", actor, plan=chosen.slug, agent=agent, token_id=str(token.public_id))
+        run = accept(tenant, RunKind.PROVISION, actor=actor, prepare=_to_running) if deploy_now else None
+    return Created(tenant=tenant, access_token=shown, run=run)
+
+
+def deploy(*, actor: Actor, tenant: Tenant) -> Run:
+    """Bring the tenant up. The same run while one is active; Conflict ``held`` or ``tenant_deleting``."""
+    return ask(tenant, RunKind.PROVISION, "tenant.deploy", actor=actor, prepare=_to_running)
+
+
+def start(*, actor: Actor, tenant: Tenant) -> Run:
+    """Start a stopped tenant; for one that runs, make sure that it really does."""
+    return ask(tenant, RunKind.START, "tenant.start", actor=actor, prepare=_to_running)
+
+
+def stop(*, actor: Actor, tenant: Tenant) -> Run:
+    """Stop the tenant and leave it stopped. Takes the place of a run that is under way."""
+    return ask(tenant, RunKind.STOP, "tenant.stop", actor=actor, prepare=_to_stopped)
+
+
+def restart(*, actor: Actor, tenant: Tenant) -> Run:
+    """Stop and start the agent. Conflict ``wrong_state`` unless it is meant to run."""
+    return ask(tenant, RunKind.RESTART, "tenant.restart", actor=actor, prepare=_back_to_running)
+
+
+def suspend(*, actor: Actor, tenant: Tenant, hold: str = HoldKind.OPERATOR, note: str = "") -> Run:
+    """Set a hold and take the tenant down. Setting the same hold again changes nothing."""
+    note = check_text(note, field="note", max_length=200)
+    kind = _hold_kind(hold)
+
+    def prepare(row: Tenant) -> None:
+        if not row.holds.filter(kind=kind, lifted_at__isnull=True).exists():
+            Hold.objects.create(tenant=row, kind=kind, note=note, set_by=actor.label)
+            emit(row, "hold.set", {"kind": kind})
+            audit(row, "hold.set", actor, kind=kind, note=note)
+        if row.desired != Desired.SUSPENDED:
+            save(row, resume_to=row.desired, desired=Desired.SUSPENDED)
+
+    return ask(tenant, RunKind.SUSPEND, "tenant.suspend", actor=actor, prepare=prepare, hold=kind)
+
+
+def reactivate(*, actor: Actor, tenant: Tenant, hold: str = HoldKind.OPERATOR) -> Run:
+    """Lift a hold; with the last one lifted the tenant returns to what it was. Conflict ``not_held``."""
+    kind = _hold_kind(hold)
+
+    def prepare(row: Tenant) -> None:
+        lifted = row.holds.filter(kind=kind, lifted_at__isnull=True).update(
+            lifted_at=clock.now(), lifted_by=actor.label
+        )
+        if not lifted:
+            raise Conflict(f"There is no {kind} hold on this tenant.", type="not_held", hold=kind)
+        emit(row, "hold.lifted", {"kind": kind})
+        audit(row, "hold.lift", actor, kind=kind)
+        if row.holds.filter(lifted_at__isnull=True).exists():
+            return
+        save(row, desired=row.resume_to)
+        if row.desired == Desired.RUNNING:
+            set_status(row, Status.DEPLOYING)
+
+    return ask(tenant, RunKind.REACTIVATE, "tenant.reactivate", actor=actor, prepare=prepare, hold=kind)
+
+
+def resize(*, actor: Actor, tenant: Tenant, plan: str) -> Run | None:
+    """Change the plan; None when the tenant is down and the new limits take effect at its next start.
+
+    InvalidField ``plan_too_small`` when the agent needs more memory, Forbidden ``plan_limit`` when the tenant
+    already has more channels or members than the plan allows.
+    """
+    chosen = _plan(plan)
+    _check_fits(tenant.agent_kind, chosen)
+
+    def prepare(row: Tenant) -> None:
+        _check_counts(row, chosen)
+        save(row, plan_id=chosen.pk)
+
+    return change(tenant, RunKind.RESIZE, "tenant.resize", actor=actor, prepare=prepare, plan=chosen.slug)
+
+
+def rotate_secrets(*, actor: Actor, tenant: Tenant) -> Run | None:
+    """Give the agent a new bearer and revoke every access token; None when the tenant is down."""
+
+    def prepare(row: Tenant) -> None:
+        row.access_tokens.filter(revoked_at__isnull=True).update(revoked_at=clock.now())
+        if row.desired != Desired.RUNNING:
+            # The next start issues a new one.
+            TenantSecret.objects.filter(tenant=row, channel=None, field="agent_token").delete()
+
+    return change(
+        tenant, RunKind.ROTATE_SECRETS, "secret.rotate", actor=actor, prepare=prepare, ability="secrets.rotate"
+    )
+
+
+def delete(*, actor: Actor, tenant: Tenant, purge: bool = False) -> Run:
+    """Take the tenant down for good. Takes the place of any run under way; asking again gives the same run."""
+
+    def prepare(row: Tenant) -> None:
+        save(row, desired=Desired.DELETED)
+        set_status(row, Status.DELETING)
+
+    return ask(tenant, RunKind.DEPROVISION, "tenant.delete", actor=actor, prepare=prepare, purge=purge)
+
+
+def repair(*, tenant: Tenant, cause: str) -> Run:
+    """Let reconcile bring the tenant back to what its row says; audited as drift."""
+    kinds: dict[str, RunKind] = {Desired.RUNNING: RunKind.START, Desired.DELETED: RunKind.DEPROVISION}
+    kind = kinds.get(tenant.desired, RunKind.STOP)
+
+    def prepare(row: Tenant) -> None:
+        audit(row, "tenant.drift", SYSTEM, cause=cause)
+        if row.desired == Desired.RUNNING:
+            set_status(row, Status.DEPLOYING, Reason.SPEC_DRIFT, cause)
+
+    return ask(tenant, kind, "tenant.repair", actor=SYSTEM, prepare=prepare, cause=cause)
+
+
+# --- what a run's request changes on the row ---------------------------------------------------------------
+
+
+def _to_running(row: Tenant) -> None:
+    if row.desired == Desired.SUSPENDED:
+        held = ", ".join(row.holds.filter(lifted_at__isnull=True).values_list("kind", flat=True))
+        raise Conflict(f"This tenant is suspended ({held} hold).", type="held", holds=held)
+    save(row, desired=Desired.RUNNING)
+    set_status(row, Status.DEPLOYING)
+
+
+def _back_to_running(row: Tenant) -> None:
+    if row.desired != Desired.RUNNING:
+        raise Conflict(f"This tenant is meant to be {row.desired}; start it instead.", type="wrong_state")
+    set_status(row, Status.DEPLOYING)
+
+
+def _to_stopped(row: Tenant) -> None:
+    if row.desired == Desired.SUSPENDED:
+        raise Conflict("This tenant is suspended; it does not run.", type="wrong_state")
+    save(row, desired=Desired.STOPPED)
+
+
+# --- parts of the above ----------------------------------------------------------------------------------
+
+
+def pick_node(runtime: str) -> Node:
+    """The active node of this runtime with the most free slots. Conflict ``no_node``."""
+    nodes = list(Node.objects.filter(runtime=runtime, state=Node.State.ACTIVE))
+    if not nodes:
+        raise Conflict(f"There is no active node for the runtime “{runtime}”.", type="no_node", runtime=runtime)
+    return max(nodes, key=lambda node: node.capacity - node.tenants.filter(slot__isnull=False).count())
+
+
+def _insert(name: str, slug: str | None, **columns: Any) -> Tenant:
+    for candidate in [slug] if slug else _candidates(slug_from_name(name)):
+        try:
+            with transaction.atomic():
+                return Tenant.objects.create(name=name, slug=candidate, **columns)
+        except IntegrityError as error:
+            if not Tenant.objects.alive().filter(slug=candidate).exists():
+                raise
+            taken = error
+    raise Conflict(f"The slug “{candidate}” is taken.", type="slug_taken", field="slug") from taken
+
+
+def _candidates(slug: str) -> Iterable[str]:
+    for number in range(1, 100):
+        candidate = slug if number == 1 else with_suffix(slug, number)
+        try:
+            yield check_slug(candidate)
+        except InvalidField:
+            continue
+
+
+def _plan(slug: str) -> Plan:
+    plan = Plan.objects.filter(slug=slug).first()
+    if plan is None:
+        raise InvalidField(f"There is no plan “{slug}”.", type="unknown_plan", field="plan")
+    return plan
+
+
+def _check_fits(agent: str, plan: Plan) -> None:
+    kind = agent_kind(agent)
+    if plan.memory_limit_mb < kind.min_memory_mb:
+        raise InvalidField(
+            f"{kind.label} needs {kind.min_memory_mb} MB; the plan {plan.name} has {plan.memory_limit_mb} MB.",
+            type="plan_too_small",
+            field="plan",
+            needed_mb=kind.min_memory_mb,
+        )
+
+
+def _check_counts(row: Tenant, plan: Plan) -> None:
+    for name, limit in (("channels", plan.max_channels), ("members", plan.max_members)):
+        count = getattr(row, name).count()
+        if count > limit:
+            raise Forbidden(
+                f"The tenant has {count} {name}; the plan {plan.name} allows {limit}.", type="plan_limit", limit=limit
+            )
+
+
+def _hold_kind(value: str) -> str:
+    if value not in HoldKind.values:
+        raise InvalidField(f"There is no hold “{value}”.", type="unknown_hold", field="hold")
+    return value
+
+
+def _add_owner(tenant: Tenant, owner: User | None, actor: Actor) -> None:
+    user_id = owner.pk if owner else actor.user_id
+    if user_id is not None:
+        Member.objects.create(tenant=tenant, user_id=user_id, role="owner")

@@ -1,0 +1,1 @@
+from tests.caddy import caddy  # noqa: F401

@@ -1,0 +1,23 @@
+"""Fixtures of the runtimes' tests."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.tenants.runtimes.docker_bench import bench_on, need_engine, remove_labelled, sweep
+
+
+@pytest.fixture(scope="session")
+def installation():
+    """The docker runtime of a test installation that leaves nothing behind."""
+    runtime = need_engine()
+    sweep(runtime)
+    yield runtime
+    sweep(runtime)
+
+
+@pytest.fixture
+def docker_bench(installation, settings):
+    """A bench on the real engine; the containers of the test go when it ends."""
+    yield bench_on(installation)
+    remove_labelled(installation.engine, f"zcplatform.instance={settings.INSTANCE}")

@@ -1,0 +1,317 @@
+"""Tenant folders against a tenant that plants links: threats E7, E8, F1, F2."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import threading
+import uuid
+from pathlib import Path
+
+import pytest
+
+from tenants import folders as folders_module
+from tenants.folders import DirectFolders
+from zcplatform.lib.errors import DependencyDown, RunFailed
+
+UID = 234_567
+root = os.geteuid() == 0
+keeper = DirectFolders()
+
+
+@pytest.fixture
+def home(tmp_path, settings):
+    settings.HOME = tmp_path / "home"
+    settings.HOME.mkdir()
+    return settings.HOME
+
+
+@pytest.fixture
+def folder(home):
+    return home / "tenants" / str(uuid.uuid4())
+
+
+@pytest.fixture
+def trash(home, folder):
+    return home / "trash" / folder.name
+
+
+@pytest.fixture
+def canary(tmp_path):
+    """A folder of the host that must stay as it is, whatever links point to it."""
+    outside = tmp_path / "outside"
+    outside.mkdir(mode=0o755)
+    (outside / "canary").write_text("alive")
+    before = outside.stat()
+    yield outside
+    after = outside.stat()
+    assert sorted(p.name for p in outside.iterdir()) == ["canary"]
+    assert (outside / "canary").read_text() == "alive"
+    assert (outside / "canary").stat().st_uid == os.geteuid()
+    assert (after.st_uid, after.st_mode) == (before.st_uid, before.st_mode)
+
+
+def owner(path: Path) -> tuple[int, int]:
+    return path.lstat().st_uid, stat.S_IMODE(path.lstat().st_mode)
+
+
+def tenant() -> int:
+    return UID if root else os.geteuid()
+
+
+def test_prepare_gives_the_folder_to_the_tenant_and_the_logs_to_the_platform(folder):
+    keeper.prepare(folder, UID)
+    assert [owner(folder / part) for part in ("", "config", "data")] == [(tenant(), 0o700)] * 3
+    assert owner(folder / "logs") == (os.geteuid(), 0o700)
+
+
+def test_prepare_again_completes_what_a_killed_worker_began_and_keeps_the_data(folder):
+    keeper.prepare(folder, UID)
+    (folder / "data/kept").write_text("x")
+    (folder / "logs").rmdir()
+    (folder / "data").chmod(0o777)
+    keeper.prepare(folder, UID)
+    assert (folder / "data/kept").read_text() == "x"
+    assert (folder / "logs").is_dir()
+    assert owner(folder / "data")[1] == 0o700
+
+
+@pytest.mark.root
+@pytest.mark.skipif(not root, reason="changes owners")
+def test_f2_prepare_for_another_uid_gives_the_content_too_but_no_hard_link_and_no_link_target(folder, canary):
+    keeper.prepare(folder, UID)
+    (folder / "data/deep").mkdir()
+    (folder / "data/deep/note").write_text("x")
+    for path in ("data/deep", "data/deep/note"):
+        os.chown(folder / path, UID, UID)
+    (folder / "data/link").symlink_to(canary)
+    os.link(canary / "canary", folder / "data/deep/hard")
+    keeper.prepare(folder, UID + 1)
+    assert [owner(folder / p)[0] for p in ("data", "data/deep", "data/deep/note")] == [UID + 1] * 3
+
+
+@pytest.mark.parametrize("part", ["config", "data", "logs"])
+def test_f2_prepare_refuses_a_part_that_is_a_planted_link(folder, canary, part):
+    keeper.prepare(folder, UID)
+    (folder / part).rmdir()
+    (folder / part).symlink_to(canary)
+    with pytest.raises(RunFailed) as failed:
+        keeper.prepare(folder, UID)
+    assert failed.value.type == "folder_failed"
+
+
+def test_f2_prepare_refuses_a_folder_that_is_a_link(folder, canary):
+    folder.parent.mkdir()
+    folder.symlink_to(canary)
+    with pytest.raises(RunFailed):
+        keeper.prepare(folder, UID)
+
+
+@pytest.mark.parametrize("name", ["acme", "..", "a/b", "", "A" * 36, "{}\n", "{}/../../etc"])
+def test_f1_a_folder_not_named_by_a_uuid_is_refused(home, name):
+    for act in (lambda p: keeper.prepare(p, UID), keeper.read_config, keeper.purge, lambda p: keeper.archive(p, p)):
+        with pytest.raises(RunFailed) as failed:
+            act(home / "tenants" / name.format(uuid.uuid4()))
+        assert failed.value.type == "folder_failed"
+    assert not (home / "tenants").exists()
+
+
+def test_f1_a_folder_outside_the_home_is_refused(home, tmp_path):
+    for path in (
+        tmp_path / str(uuid.uuid4()),
+        home / ".." / str(uuid.uuid4()),
+        home / "tenants/../.." / str(uuid.uuid4()),
+    ):
+        with pytest.raises(RunFailed) as failed:
+            keeper.prepare(path, UID)
+        assert failed.value.type == "folder_failed"
+        assert not path.exists()
+
+
+def test_e8_configuration_files_are_readable_by_the_tenant_alone(folder):
+    keeper.prepare(folder, UID)
+    keeper.write_config(folder, UID, {"config.toml": b"a = 1\n"})
+    assert owner(folder / "config/config.toml") == (tenant(), 0o400)
+    assert owner(folder / "config") == (tenant(), 0o700)
+
+
+def test_write_config_makes_the_content_exactly_what_was_given_and_sweeps_the_rest(folder):
+    keeper.prepare(folder, UID)
+    keeper.write_config(folder, UID, {"a.toml": b"1", "b.json": b"2"})
+    (folder / "config/.c.0123.tmp").write_bytes(b"torn")
+    (folder / "config/planted/deep").mkdir(parents=True)
+    for _ in range(2):
+        keeper.write_config(folder, UID, {"a.toml": b"3", "c": b"4"})
+        assert keeper.read_config(folder) == {"a.toml": b"3", "c": b"4"}
+        assert sorted(p.name for p in (folder / "config").iterdir()) == ["a.toml", "c"]
+
+
+def test_e7_a_reader_never_sees_half_a_file(folder):
+    keeper.prepare(folder, UID)
+    whole = {b"a" * 300_000, b"b" * 300_000}
+    keeper.write_config(folder, UID, {"f": b"a" * 300_000})
+    seen, done = set(), threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            seen.add((folder / "config/f").read_bytes())
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for n in range(30):
+        keeper.write_config(folder, UID, {"f": sorted(whole)[n % 2]})
+    done.set()
+    reader.join()
+    assert seen <= whole
+
+
+def test_e7_a_crash_before_the_rename_leaves_the_old_file(folder, monkeypatch):
+    keeper.prepare(folder, UID)
+    keeper.write_config(folder, UID, {"f": b"old"})
+
+    def crash(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(folders_module.os, "rename", crash)
+        keeper.write_config(folder, UID, {"f": b"new"})
+    assert keeper.read_config(folder)["f"] == b"old"
+    keeper.write_config(folder, UID, {"f": b"new"})
+    assert [p.name for p in (folder / "config").iterdir()] == ["f"]
+
+
+def test_f2_write_config_replaces_a_planted_link_and_leaves_its_target(folder, canary):
+    keeper.prepare(folder, UID)
+    (folder / "config/f").symlink_to(canary / "canary")
+    (folder / "config/other").symlink_to(canary)
+    keeper.write_config(folder, UID, {"f": b"ours"})
+    assert not (folder / "config/f").is_symlink()
+    assert keeper.read_config(folder) == {"f": b"ours"}
+
+
+def test_f2_write_config_replaces_a_planted_folder(folder, canary):
+    keeper.prepare(folder, UID)
+    (folder / "config/f").mkdir()
+    (folder / "config/f/link").symlink_to(canary)
+    keeper.write_config(folder, UID, {"f": b"ours"})
+    assert keeper.read_config(folder) == {"f": b"ours"}
+
+
+def test_f2_read_config_does_not_follow_links_nor_wait_for_a_pipe(folder, canary):
+    keeper.prepare(folder, UID)
+    (folder / "config/link").symlink_to(canary / "canary")
+    os.mkfifo(folder / "config/pipe")
+    assert keeper.read_config(folder) == {}
+
+
+def test_f2_a_configuration_folder_that_is_a_link_is_refused(folder, canary):
+    keeper.prepare(folder, UID)
+    (folder / "config").rmdir()
+    (folder / "config").symlink_to(canary)
+    for act in (lambda: keeper.write_config(folder, UID, {"f": b"x"}), lambda: keeper.read_config(folder)):
+        with pytest.raises(RunFailed) as failed:
+            act()
+        assert failed.value.type == "folder_failed"
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/x", "a/b", "", ".", "..", "x\n", "x.tmp", "nul\0"])
+def test_f1_a_configuration_file_has_a_plain_name(folder, name):
+    keeper.prepare(folder, UID)
+    with pytest.raises(RunFailed) as failed:
+        keeper.write_config(folder, UID, {name: b"x"})
+    assert failed.value.type == "folder_failed"
+
+
+def test_read_config_of_an_absent_folder_is_empty(folder):
+    assert keeper.read_config(folder) == {}
+
+
+def test_archive_and_purge_can_be_called_again(folder, trash):
+    keeper.prepare(folder, UID)
+    (folder / "data/kept").write_text("x")
+    for _ in range(2):
+        keeper.archive(folder, trash)
+        assert not folder.exists()
+        assert (trash / "data/kept").read_text() == "x"
+        assert owner(trash.parent) == (os.geteuid(), 0o700)
+    for _ in range(2):
+        keeper.purge(trash)
+        assert list(trash.parent.iterdir()) == []
+
+
+def test_archive_of_a_folder_that_was_made_anew_keeps_both(folder, trash):
+    for content in ("first", "second"):
+        keeper.prepare(folder, UID)
+        (folder / "data/kept").write_text(content)
+        keeper.archive(folder, trash)
+    assert sorted(p.read_text() for p in trash.rglob("kept")) == ["first", "second"]
+    keeper.purge(trash)
+    assert not trash.exists()
+
+
+def test_f2_archive_and_purge_leave_what_planted_links_point_to(folder, trash, canary):
+    keeper.prepare(folder, UID)
+    (folder / "data/link").symlink_to(canary)
+    (folder / "data/up").symlink_to("../../..")
+    (folder / "logs").rmdir()
+    (folder / "logs").symlink_to(canary)
+    keeper.archive(folder, trash)
+    keeper.purge(trash)
+    assert not trash.exists()
+
+
+def test_f2_purge_of_a_trash_entry_that_is_a_link_removes_the_link_alone(trash, canary):
+    trash.parent.mkdir(parents=True)
+    trash.symlink_to(canary)
+    keeper.purge(trash)
+    assert not trash.is_symlink()
+
+
+def test_purge_takes_a_tree_deeper_than_any_path_and_modes_of_zero(folder, trash):
+    keeper.prepare(folder, UID)
+    here = os.open(folder / "data", os.O_RDONLY)
+    for _ in range(3_000):
+        os.mkdir("d", 0o700, dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.mkdir("closed", 0o000, dir_fd=here)
+    os.close(here)
+    keeper.archive(folder, trash)
+    keeper.purge(trash)
+    assert not trash.exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO, errno.EDQUOT])
+def test_a_full_or_failing_disk_waits_and_leaves_the_old_configuration(folder, monkeypatch, number):
+    keeper.prepare(folder, UID)
+    keeper.write_config(folder, UID, {"f": b"old"})
+
+    def fail(_descriptor):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(folders_module.os, "fsync", fail)
+    with pytest.raises(DependencyDown) as failed:
+        keeper.write_config(folder, UID, {"f": b"new"})
+    assert (failed.value.type, failed.value.permanent) == ("storage_full", False)
+    assert keeper.read_config(folder)["f"] == b"old"
+
+
+def test_two_prepare_at_once(folder):
+    gate, failures = threading.Barrier(4), []
+
+    def act() -> None:
+        gate.wait()
+        try:
+            keeper.prepare(folder, UID)
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=act) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert owner(folder / "config") == (tenant(), 0o700)

@@ -1,0 +1,509 @@
+"""A tenant's life through the services, on an engine and a router in memory and a real database."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from django.db import connection
+
+from audit.models import AuditEntry
+from tenants import reconcile, services
+from tenants.models import Event, QuarantinedPort, Run, Tenant, TenantSecret
+from tenants.runtimes.base import AgentState
+from tenants.states import Desired, Health, HoldKind, Reason, RunKind, RunStatus, Status
+from tests.factories import MemberFactory, PlanFactory, UserFactory
+from vault.models import Secret
+from zcplatform.lib.actors import OPERATOR
+from zcplatform.lib.errors import Conflict, Forbidden, InvalidField, NotFound
+
+STEPS = [
+    "reserve_slot",
+    "prepare_folders",
+    "issue_tokens",
+    "render_config",
+    "ensure_image",
+    "ensure_network",
+    "retire_stale",
+    "create",
+    "start",
+    "await_health",
+    "publish_route",
+    "mark_running",
+]
+
+
+def actions(tenant):
+    return list(
+        AuditEntry.objects.filter(tenant_id=str(tenant.public_id)).order_by("id").values_list("action", flat=True)
+    )
+
+
+def test_deploy_brings_a_tenant_up_in_the_order_that_is_promised(world):
+    tenant = world.tenant(deploy=True)
+    run = tenant.runs.get()
+    assert list(run.steps.values_list("name", flat=True)) == STEPS
+    assert (tenant.status, tenant.health, tenant.routed) == (Status.RUNNING, Health.OK, True)
+    agent = world.agents()[0]
+    assert (agent.state, agent.spec.port, agent.spec.uid) == (AgentState.RUNNING, tenant.port, tenant.uid)
+    assert list(world.router.routes) == [str(tenant.public_id)]
+    assert (tenant.folder / "config" / "demo.json").stat().st_mode & 0o777 == 0o400
+    assert {"tenant.create", "secret.write", "secret.read", "run.start", "run.finish"} <= set(actions(tenant))
+    types = list(Event.objects.filter(tenant=tenant).order_by("id").values_list("type", flat=True))
+    assert types[0] == "tenant.created"
+    assert "run.succeeded" in types
+
+
+def test_no_step_result_holds_a_secret(world):
+    tenant = world.tenant(deploy=True)
+    tie = TenantSecret.objects.get(tenant=tenant, field="agent_token")
+    from vault.services import reveal
+
+    token = reveal(tie.secret, actor=OPERATOR, why="test").reveal()
+    stored = str(list(tenant.runs.get().steps.values_list("result", "error"))) + str(
+        list(Event.objects.values_list("data"))
+    )
+    assert token not in stored
+    assert token not in str(list(AuditEntry.objects.values_list("detail_json")))
+    assert token not in str([agent.spec for agent in world.agents()])
+
+
+def test_deploying_again_is_the_same_run_while_one_is_active_and_adopts_the_agent_afterwards(world):
+    tenant = world.tenant()
+    first = services.deploy(actor=OPERATOR, tenant=tenant)
+    assert services.deploy(actor=OPERATOR, tenant=tenant) == first
+    world.drive(first)
+    before = world.agents()[0].handle
+    again = services.deploy(actor=OPERATOR, tenant=tenant)
+    assert again != first
+    world.drive(again)
+    assert world.agents()[0].handle == before, "an equal agent is adopted, not replaced"
+    assert world.fresh(tenant).status == Status.RUNNING
+
+
+def test_r10_a_hundred_parallel_deploys_make_one_run_and_one_agent(world):
+    tenant, runs, failures = world.tenant(), [], []
+    barrier = threading.Barrier(20)
+
+    def click():
+        barrier.wait()
+        try:
+            for _ in range(5):
+                runs.append(services.deploy(actor=OPERATOR, tenant=tenant).pk)
+        except Exception as error:
+            failures.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=click) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert len(runs) == 100
+    assert len(set(runs)) == 1
+    world.drive(Run.objects.get())
+    assert len(world.agents()) == 1
+
+
+def test_stop_and_start(world):
+    tenant = world.tenant(deploy=True)
+    port = tenant.port
+    world.drive(services.stop(actor=OPERATOR, tenant=tenant))
+    tenant = world.fresh(tenant)
+    assert (tenant.status, tenant.routed, world.router.routes) == (Status.STOPPED, False, {})
+    assert world.agents()[0].state == AgentState.EXITED
+    world.drive(services.start(actor=OPERATOR, tenant=tenant))
+    tenant = world.fresh(tenant)
+    assert (tenant.status, tenant.port, tenant.routed) == (Status.RUNNING, port, True)
+
+
+def test_restart_stops_before_it_starts_and_keeps_the_agent(world):
+    tenant = world.tenant(deploy=True)
+    before = world.agents()[0].handle
+    world.engine.calls.clear()
+    world.drive(services.restart(actor=OPERATOR, tenant=tenant))
+    verbs = [verb for verb, _ in world.engine.calls if verb in ("stop", "start")]
+    assert verbs == ["stop", "start"]
+    assert world.agents()[0].handle == before
+    assert world.fresh(tenant).status == Status.RUNNING
+
+
+def test_restart_of_a_stopped_tenant_is_refused(world):
+    tenant = world.tenant(deploy=True)
+    world.drive(services.stop(actor=OPERATOR, tenant=tenant))
+    with pytest.raises(Conflict) as refused:
+        services.restart(actor=OPERATOR, tenant=tenant)
+    assert refused.value.type == "wrong_state"
+
+
+def test_holds_are_set_and_lifted_one_by_one(world):
+    tenant = world.tenant(deploy=True)
+    world.drive(services.suspend(actor=OPERATOR, tenant=tenant, hold=HoldKind.BILLING, note="unpaid"))
+    world.drive(services.suspend(actor=OPERATOR, tenant=tenant, hold=HoldKind.OPERATOR))
+    tenant = world.fresh(tenant)
+    assert (tenant.status, tenant.desired, tenant.resume_to) == (Status.SUSPENDED, Desired.SUSPENDED, Desired.RUNNING)
+    assert world.router.routes == {}
+    world.drive(services.reactivate(actor=OPERATOR, tenant=tenant, hold=HoldKind.BILLING))
+    assert world.fresh(tenant).status == Status.SUSPENDED, "the other hold is left"
+    with pytest.raises(Conflict) as refused:
+        services.start(actor=OPERATOR, tenant=tenant)
+    assert refused.value.type == "held"
+    world.drive(services.reactivate(actor=OPERATOR, tenant=tenant, hold=HoldKind.OPERATOR))
+    assert world.fresh(tenant).status == Status.RUNNING
+    with pytest.raises(Conflict) as refused:
+        services.reactivate(actor=OPERATOR, tenant=tenant, hold=HoldKind.OPERATOR)
+    assert refused.value.type == "not_held"
+
+
+def test_a_tenant_that_was_stopped_stays_stopped_when_its_hold_is_lifted(world):
+    tenant = world.tenant(deploy=True)
+    world.drive(services.stop(actor=OPERATOR, tenant=tenant))
+    world.drive(services.suspend(actor=OPERATOR, tenant=tenant))
+    world.drive(services.reactivate(actor=OPERATOR, tenant=tenant))
+    tenant = world.fresh(tenant)
+    assert (tenant.status, tenant.desired) == (Status.STOPPED, Desired.STOPPED)
+
+
+def test_resize_replaces_the_agent_with_the_new_limits(world):
+    PlanFactory(slug="big", name="Big", memory_limit_mb=4096, cpu_limit=2)
+    tenant = world.tenant(deploy=True)
+    before = world.agents()[0]
+    world.drive(services.resize(actor=OPERATOR, tenant=tenant, plan="big"))
+    after = world.agents()[0]
+    assert (after.spec.memory_mb, after.spec.cpus) == (4096, 2.0)
+    assert after.handle != before.handle
+    assert (after.spec.port, after.spec.uid) == (before.spec.port, before.spec.uid)
+
+
+def test_a_plan_below_what_the_agent_needs_is_refused(world):
+    PlanFactory(slug="tiny", name="Tiny", memory_limit_mb=16)
+    with pytest.raises(InvalidField) as refused:
+        world.tenant(plan="tiny")
+    assert refused.value.type == "plan_too_small"
+    assert not Tenant.objects.exists()
+
+
+def test_delete_leaves_nothing_behind(world):
+    tenant = world.tenant(deploy=True)
+    folder, trash, port = tenant.folder, tenant.trash, tenant.port
+    world.drive(services.delete(actor=OPERATOR, tenant=tenant))
+    tenant = world.fresh(tenant)
+    assert (tenant.status, tenant.slot, tenant.port, tenant.uid) == (Status.DELETED, None, None, None)
+    assert (world.agents(), world.router.routes) == ([], {})
+    assert not folder.exists()
+    assert trash.is_dir()
+    assert not tenant.access_tokens.filter(revoked_at=None).exists()
+    assert not Secret.objects.exists()
+    assert actions(tenant)[-1] == "tenant.deleted"
+    other = world.tenant("Acme", slug=tenant.slug, deploy=True)
+    assert other.port == port, "slug and slot are free again"
+
+
+def test_delete_with_purge_keeps_no_folder(world):
+    tenant = world.tenant(deploy=True)
+    world.drive(services.delete(actor=OPERATOR, tenant=tenant, purge=True))
+    assert not tenant.trash.exists()
+
+
+def test_a_draft_can_be_deleted(world):
+    tenant = world.tenant()
+    world.drive(services.delete(actor=OPERATOR, tenant=tenant))
+    assert world.fresh(tenant).status == Status.DELETED
+
+
+def test_r11_delete_during_a_deploy_takes_its_place_and_leaves_nothing(world):
+    tenant = world.tenant()
+    deploy = services.deploy(actor=OPERATOR, tenant=tenant)
+    world.use("NeverHealthy")
+    from tenants.provisioning.plans import PROCEDURE
+    from tenants.provisioning.runner import execute
+
+    execute(deploy.pk, PROCEDURE)
+    deploy.refresh_from_db()
+    assert deploy.status == RunStatus.PARKED
+    deletion = services.delete(actor=OPERATOR, tenant=tenant)
+    assert services.delete(actor=OPERATOR, tenant=tenant) == deletion
+    world.drive(deletion)
+    deploy.refresh_from_db()
+    assert deploy.status == RunStatus.CANCELLED
+    assert world.fresh(tenant).status == Status.DELETED
+    assert world.agents() == []
+
+
+def test_r12_nothing_else_may_be_asked_of_a_tenant_that_is_being_deleted(world):
+    tenant = world.tenant(deploy=True)
+    services.delete(actor=OPERATOR, tenant=tenant)
+    for ask in (services.deploy, services.start, services.stop, services.restart, services.suspend):
+        with pytest.raises(Conflict) as refused:
+            ask(actor=OPERATOR, tenant=tenant)
+        assert refused.value.type == "tenant_deleting"
+
+
+def test_another_wish_while_a_run_is_active_is_refused_and_changes_nothing(world):
+    tenant = world.tenant()
+    run = services.deploy(actor=OPERATOR, tenant=tenant)
+    PlanFactory(slug="big", name="Big", memory_limit_mb=4096)
+    with pytest.raises(Conflict) as refused:
+        services.resize(actor=OPERATOR, tenant=tenant, plan="big")
+    assert (refused.value.type, refused.value.details["run"]) == ("run_active", str(run.public_id))
+    assert world.fresh(tenant).plan.slug == "pro"
+
+
+def test_stop_ends_a_deploy_that_is_stuck(world):
+    tenant = world.tenant()
+    deploy = services.deploy(actor=OPERATOR, tenant=tenant)
+    world.use("DownRuntime")
+    world.drive(deploy, turns=3)
+    world.use("ServingRuntime")
+    world.drive(services.stop(actor=OPERATOR, tenant=tenant))
+    assert world.fresh(tenant).status == Status.STOPPED
+
+
+def test_a_failed_deploy_says_why_removes_the_agent_and_converges_when_tried_again(world):
+    world.use("BadRuntime")
+    tenant = world.tenant(deploy=True)
+    assert (tenant.status, tenant.reason) == (Status.ERROR, Reason.IMAGE_MISSING)
+    assert (world.agents(), tenant.routed) == ([], False)
+    assert tenant.slot is not None, "slot and folder stay, so that a retry converges"
+    assert tenant.folder.is_dir()
+    world.use("ServingRuntime")
+    world.drive(services.deploy(actor=OPERATOR, tenant=tenant))
+    tenant = world.fresh(tenant)
+    assert (tenant.status, tenant.reason, tenant.detail) == (Status.RUNNING, Reason.NONE, "")
+
+
+def test_r4_an_engine_that_is_down_is_waited_for(world):
+    world.use("DownRuntime")
+    tenant = world.tenant()
+    run = world.drive(services.deploy(actor=OPERATOR, tenant=tenant), turns=4)
+    assert (run.status, world.fresh(tenant).status) == (RunStatus.PARKED, Status.DEPLOYING)
+    world.use("ServingRuntime")
+    world.drive(run)
+    assert world.fresh(tenant).status == Status.RUNNING
+
+
+def test_r13_a_router_that_is_down_is_waited_for_and_nothing_is_called_running(world, monkeypatch):
+    from tests.fakes import DownRouter
+
+    monkeypatch.setattr("tenants.routes.router", DownRouter)
+    tenant = world.tenant()
+    run = world.drive(services.deploy(actor=OPERATOR, tenant=tenant), turns=4)
+    assert (run.status, world.fresh(tenant).status) == (RunStatus.PARKED, Status.DEPLOYING)
+    assert len(world.agents()) == 1, "the agent is kept"
+    monkeypatch.setattr("tenants.routes.router", lambda: world.router)
+    world.drive(run)
+    assert world.fresh(tenant).status == Status.RUNNING
+
+
+def test_a_lost_reply_is_not_done_twice(world):
+    world.use("LostReplyRuntime")
+    tenant = world.tenant(deploy=True)
+    assert tenant.status == Status.RUNNING
+    assert len(world.agents()) == 1
+
+
+def test_r7_a_port_that_a_stranger_holds_is_quarantined_and_the_next_is_taken(world):
+    import socket
+
+    tenant = world.tenant()
+    with socket.socket() as stranger:
+        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        stranger.bind(("127.0.0.1", world.node().port_first))
+        stranger.listen()
+        world.drive(services.deploy(actor=OPERATOR, tenant=tenant))
+    tenant = world.fresh(tenant)
+    assert (tenant.status, tenant.port) == (Status.RUNNING, world.node().port_first + 1)
+    assert QuarantinedPort.objects.get().port == world.node().port_first
+    assert len(world.agents()) == 1
+
+
+def test_a_node_without_a_free_slot_is_a_named_error_before_any_side_effect(world):
+    node = world.node()
+    node.port_last = node.port_first
+    node.save()
+    world.tenant("First", deploy=True)
+    tenant = world.tenant("Second", deploy=True)
+    assert (tenant.status, tenant.reason, tenant.slot) == (Status.ERROR, Reason.NO_CAPACITY, None)
+    assert not tenant.folder.exists()
+
+
+def test_a_change_that_fails_before_the_agent_is_touched_leaves_it_running_and_says_so(world, monkeypatch):
+    from zcplatform.lib.errors import VaultError
+
+    tenant = world.tenant(deploy=True)
+
+    def sealed(*_args, **_more):
+        raise VaultError("sealed")
+
+    monkeypatch.setattr("tenants.secrets.vault.reveal_many", sealed)
+    run = world.drive(services.start(actor=OPERATOR, tenant=tenant))
+    tenant = world.fresh(tenant)
+    assert run.reason == Reason.VAULT_UNAVAILABLE
+    assert (tenant.status, tenant.reason, tenant.routed) == (Status.RUNNING, Reason.VAULT_UNAVAILABLE, True)
+    assert world.agents()[0].state == AgentState.RUNNING
+
+
+def test_rotate_secrets_gives_a_new_bearer_and_revokes_the_customers_tokens(world):
+    tenant = world.tenant(deploy=True)
+    before = (tenant.folder / "config" / "demo.json").read_bytes()
+    world.drive(services.rotate_secrets(actor=OPERATOR, tenant=tenant))
+    assert (tenant.folder / "config" / "demo.json").read_bytes() != before
+    assert not tenant.access_tokens.filter(revoked_at=None).exists()
+    assert world.fresh(tenant).status == Status.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("role", "allowed"),
+    [
+        ("viewer", set()),
+        ("contributor", set()),
+        ("manager", {"deploy", "start", "restart", "stop"}),
+        ("owner", {"deploy", "start", "restart", "stop", "delete"}),
+    ],
+)
+def test_what_each_role_may_ask_for(world, role, allowed):
+    tenant = world.tenant(deploy=True)
+    actor = MemberFactory(tenant=tenant, role=role).user.as_actor()
+    for name in ("deploy", "start", "restart", "stop", "suspend", "delete"):
+        if name in allowed:
+            world.drive(getattr(services, name)(actor=actor, tenant=tenant))
+            continue
+        with pytest.raises(Forbidden):
+            getattr(services, name)(actor=actor, tenant=tenant)
+        assert AuditEntry.objects.order_by("-id").first().outcome == "denied"
+
+
+def test_a_stranger_learns_nothing_and_the_attempt_is_recorded(world):
+    tenant = world.tenant(deploy=True)
+    with pytest.raises(NotFound) as refused:
+        services.stop(actor=UserFactory().as_actor(), tenant=tenant)
+    assert refused.value.message == NotFound().message
+    assert tenant not in Tenant.objects.visible_to(UserFactory().as_actor())
+    assert AuditEntry.objects.order_by("-id").first().action == "access.denied"
+
+
+def test_only_a_super_admin_creates_tenants_unless_signup_is_open(world, settings):
+    actor = UserFactory().as_actor()
+    PlanFactory()
+    world.node()
+    with pytest.raises(Forbidden):
+        services.create_tenant(actor=actor, name="Mine", plan="pro", runtime="fake")
+    settings.SELF_SERVICE_SIGNUP = True
+    tenant = services.create_tenant(actor=actor, name="Mine", plan="pro", runtime="fake").tenant
+    assert tenant.members.get().role == "owner"
+    assert list(Tenant.objects.visible_to(actor)) == [tenant]
+
+
+def test_slugs_are_made_from_names_and_numbered_on_collision(world):
+    names = [world.tenant("Müller & Söhne").slug, world.tenant("Muller Sohne").slug, world.tenant("Admin").slug]
+    assert names == ["muller-sohne", "muller-sohne-2", "admin-2"]
+    with pytest.raises(Conflict) as refused:
+        world.tenant("Other", slug="muller-sohne")
+    assert refused.value.type == "slug_taken"
+
+
+def test_reconcile_finds_nothing_to_do_twice(world):
+    world.tenant("One", deploy=True)
+    stopped = world.tenant("Two", deploy=True)
+    world.drive(services.stop(actor=OPERATOR, tenant=stopped))
+    counts = [model.objects.count() for model in (Run, AuditEntry, Event)]
+    assert reconcile.sweep() == 0
+    assert reconcile.sweep() == 0
+    assert [model.objects.count() for model in (Run, AuditEntry, Event)] == counts
+
+
+def repair(world):
+    found = [item for node in [world.node()] for item in reconcile.look(node)]
+    runs = reconcile.act(world.node(), found)
+    for run in runs:
+        world.drive(run)
+    reconcile.sync_routes()
+    return [item.difference.what for item in found]
+
+
+def test_r21_an_agent_removed_or_stopped_behind_our_back_is_put_back(world):
+    tenant = world.tenant(deploy=True)
+    world.engine.clear()
+    assert repair(world) == ["agent_absent"]
+    assert world.agents()[0].state == AgentState.RUNNING
+    assert "tenant.drift" in actions(tenant)
+    world.agents()[0].end()
+    assert repair(world) == ["agent_down"]
+    assert world.fresh(tenant).status == Status.RUNNING
+    assert repair(world) == []
+
+
+def test_r21_a_folder_or_a_configuration_changed_by_hand_is_put_back(world):
+    import shutil
+
+    tenant = world.tenant(deploy=True)
+    file = tenant.folder / "config" / "demo.json"
+    wanted = file.read_bytes()
+    file.chmod(0o600)
+    file.write_text("{}")
+    assert repair(world) == ["config_differs"]
+    assert file.read_bytes() == wanted
+    shutil.rmtree(tenant.folder)
+    assert repair(world) == ["folder_absent"]
+    assert file.read_bytes() == wanted
+
+
+def test_r14_wiped_routes_are_put_back_and_unknown_ones_go(world):
+    tenant = world.tenant(deploy=True)
+    world.router.routes.clear()
+    assert [d.what for d in reconcile.sync_routes()] == ["route_missing"]
+    assert list(world.router.routes) == [str(tenant.public_id)]
+
+
+def test_a_stopped_tenant_that_runs_is_stopped(world):
+    tenant = world.tenant(deploy=True)
+    world.drive(services.stop(actor=OPERATOR, tenant=tenant))
+    agent = world.agents()[0]
+    agent.state = AgentState.RUNNING
+    assert repair(world) == ["runs_unwanted"]
+    assert agent.state == AgentState.EXITED
+
+
+def test_f12_an_agent_of_no_tenant_of_ours_is_stopped_and_reported_and_stays(world):
+    tenant = world.tenant(deploy=True)
+    Tenant.objects.filter(pk=tenant.pk).delete()
+    assert repair(world) == ["agent_unknown"]
+    assert [agent.state for agent in world.agents()] == [AgentState.EXITED]
+    assert repair(world) == ["agent_unknown"]
+    assert len(world.agents()) == 1
+
+
+def test_reconcile_leaves_a_tenant_in_error_to_people(world):
+    world.use("BadRuntime")
+    world.tenant(deploy=True)
+    assert repair(world) == []
+
+
+def test_reconcile_leaves_tenants_with_an_active_run_to_that_run(world):
+    tenant = world.tenant(deploy=True)
+    services.restart(actor=OPERATOR, tenant=tenant)
+    world.engine.clear()
+    assert repair(world) == []
+
+
+def test_an_engine_that_is_down_marks_nobody(world):
+    tenant = world.tenant(deploy=True)
+    world.use("DownRuntime")
+    reconcile.sweep()
+    assert world.fresh(tenant).status == Status.RUNNING
+
+
+def test_a_deletion_that_was_cut_short_is_finished(world):
+    tenant = world.tenant(deploy=True)
+    run = services.delete(actor=OPERATOR, tenant=tenant)
+    Run.objects.filter(pk=run.pk).delete()
+    assert repair(world) == ["deletion_unfinished"]
+    assert world.fresh(tenant).status == Status.DELETED
+
+
+def test_kinds_of_runs_are_all_known_to_the_plans():
+    from tenants.provisioning.plans import _STEPS
+
+    assert set(_STEPS) == set(RunKind)

@@ -1,0 +1,177 @@
+"""Runs the real ``serve`` on a home of its own, as a process, and looks at what it started.
+
+Run as a file, it is ``manage.py`` with a quicker pulse, so that a silent cluster is found in seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from tests.architecture import ROOT
+from zcplatform import keys
+
+LIMIT_S = 60
+
+
+def wait_for(what: Callable[[], Any], why: str) -> Any:
+    """The first true answer of ``what``; the limit only ends a test that would hang."""
+    until = time.monotonic() + LIMIT_S
+    while time.monotonic() < until:
+        if found := what():
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"never happened: {why}")
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes that ``pid`` started and that still run; zombies don't count."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+            if int(parent) == pid and state != "Z":
+                found.append(int(folder.name))
+    return sorted(found)
+
+
+def tree_of(pid: int) -> list[int]:
+    """All descendants of ``pid``."""
+    below = children_of(pid)
+    return below + [grandchild for child in below for grandchild in tree_of(child)]
+
+
+def runs(pid: int) -> bool:
+    """True for a process that exists and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+class Home:
+    """A bootstrapped installation in ``folder``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        dropped = {"ZCPLATFORM_DATABASE_URL", "ZC_TEST_HOME"}
+        self.env = {name: value for name, value in os.environ.items() if name not in dropped} | {
+            "ZCPLATFORM_HOME": str(folder),
+            "ZCPLATFORM_CONFIG": str(folder / "platform.toml"),
+            "ZCPLATFORM_RUN_WORKERS": "2",
+            "ZCPLATFORM_WEB_WORKERS": "1",
+            "DJANGO_SETTINGS_MODULE": "zcplatform.settings",
+            "PYTHONPATH": str(ROOT),
+        }
+        keys.create_missing(folder / "keys")
+        vault = folder / "keys" / "vault.json"
+        vault.touch(mode=0o600)
+        self.manage("migrate", "--verbosity", "0").check_returncode()
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, str(Path(__file__)), *arguments]
+
+    def manage(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*arguments), env=self.env, cwd=self.folder, capture_output=True, text=True, timeout=LIMIT_S
+        )
+
+    def give(self, cluster: str, name: str, *, seconds: float = 0) -> Path:
+        """Have ``cluster`` write the file that is returned, ``seconds`` after it began; ``.begun`` comes first."""
+        out, folder = self.folder / name, self.folder / "todo"
+        folder.mkdir(exist_ok=True)
+        order = folder / f".{name}"
+        order.write_text(json.dumps({"cluster": cluster, "out": str(out), "seconds": seconds}))
+        order.rename(folder / name)
+        return out
+
+    @contextmanager
+    def serve(self, *arguments: str) -> Iterator[Serve]:
+        serve = Serve(self, arguments)
+        try:
+            yield serve
+        finally:
+            serve.kill()
+
+
+class Serve:
+    """A running ``serve``."""
+
+    def __init__(self, home: Home, arguments: tuple[str, ...]) -> None:
+        self.home = home
+        self._seen: set[int] = set()
+        self.log = home.folder / "serve.log"
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                home.command("serve", *arguments), env=home.env, cwd=home.folder, stdout=log, stderr=subprocess.STDOUT
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def said(self, line: str) -> bool:
+        if self.process.poll() is not None:
+            raise AssertionError(f"serve ended with {self.process.returncode}:\n{self.log.read_text()}")
+        return line in self.log.read_text()
+
+    def wait_until_said(self, *lines: str) -> None:
+        for line in lines:
+            wait_for(lambda line=line: self.said(line), f"serve says “{line}”")
+
+    def main_of(self, cluster: str) -> int:
+        """The first process of the cluster."""
+
+        def look() -> int:
+            wanted = f"zcplatform.cluster\0{cluster}\0".encode()
+            found = [p for p in children_of(self.pid) if wanted in Path(f"/proc/{p}/cmdline").read_bytes()]
+            return found[0] if found else 0
+
+        return int(wait_for(look, f"{cluster} runs"))
+
+    def workers_of(self, cluster: str) -> list[int]:
+        """The cluster's workers, known by what they wrote on its board."""
+        below = tree_of(self.main_of(cluster))
+        board = self.home.folder / "run" / "board" / cluster
+        return [int(path.name) for path in board.iterdir() if int(path.name) in below]
+
+    def everything(self) -> list[int]:
+        """Every process below it, now."""
+        below = tree_of(self.pid)
+        self._seen.update(below)
+        return below
+
+    def kill(self) -> None:
+        """End it and whatever it left behind, should a test have failed half-way."""
+        for pid in {self.pid, *self.everything(), *self._seen}:
+            with suppress(OSError):
+                if b"zcplatform" in Path(f"/proc/{pid}/cmdline").read_bytes() or pid == self.pid:
+                    os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def main() -> None:
+    """``manage.py`` with a pulse that is asked for twice a second and given up after two."""
+    import django
+
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "zcplatform.settings")
+    django.setup()
+    from zcplatform import pulse, ticker
+    from zcplatform.cli import main as manage
+
+    pulse.PATIENCE_S = 2.0
+    ticker.ASK_EVERY_S = 0.5
+    ticker.DUE_RUNS, ticker.DUE_RUNS_EVERY_S = "tests.zcplatform.work.hand_out", 0.1
+    manage()
+
+
+if __name__ == "__main__":
+    main()

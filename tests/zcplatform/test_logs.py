@@ -1,0 +1,159 @@
+"""Canary secrets and forged lines, through a real logging configuration in a process of its own."""
+
+import json
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+CANARY = "canary-5f3a9c81d2e7"
+
+PREAMBLE = """
+import logging, logging.config, sys
+import structlog
+from zcplatform.lib.redact import SecretStr, remember
+from zcplatform.logs import logging_config
+logging.config.dictConfig(logging_config(level="INFO", form=sys.argv[1]))
+log, plain = structlog.get_logger("ours"), logging.getLogger("theirs")
+canary = "canary-" + "5f3a9c81d2e7"
+"""
+
+
+def logged(code, form="json"):
+    done = subprocess.run(
+        [sys.executable, "-c", PREAMBLE + textwrap.dedent(code), form], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == ""
+    return done.stderr
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "remember(canary); log.info('said ' + canary)",
+        "remember(canary); plain.info('said %s', canary)",
+        "log.info('x', bot_token=canary)",
+        "log.info('x', apiKey=canary)",
+        "log.info('x', config={'deep': [{'password': canary}]})",
+        "log.info('x', value=SecretStr(canary))",
+        "remember(canary); log.info('x', value=canary.encode())",
+        "plain.info('GET /v1?token=%s&limit=3', canary)",
+        "plain.info('Authorization: Bearer %s', canary)",
+        "plain.info('opened /login/%s', canary + '0' * 20)",
+        "plain.info('proxy http://user:%s@example.test/', canary)",
+        'plain.info(\'{"api_key": "%s"}\', canary)',
+        "plain.info('x', extra={'note': canary})",
+        "plain.info('two %s', canary, 'too many')",  # can't be formatted: the arguments are not shown
+    ],
+)
+def test_i11_a_secret_is_not_logged(code, form):
+    output = logged(code, form)
+    assert output.strip()
+    assert CANARY not in output
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+@pytest.mark.parametrize("logger", ["log", "plain"])
+def test_i11_tracebacks_show_neither_secrets_nor_locals(logger, form):
+    output = logged(
+        f"""
+        remember(canary)
+        def inner():
+            local_variable = "local-value-" + str(7 * 6)
+            raise ValueError("bad value " + canary)
+        try:
+            try:
+                inner()
+            except ValueError as error:
+                raise RuntimeError("outer") from error
+        except RuntimeError:
+            {logger}.exception("failed")
+        """,
+        form,
+    )
+    assert "RuntimeError: outer" in output
+    assert "ValueError: bad value ***" in output
+    assert CANARY not in output
+    assert "local-value-42" not in output
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+@pytest.mark.parametrize("logger", ["log", "plain"])
+def test_j3_a_forged_line_stays_in_its_own(logger, form):
+    forged = r"x\n2026-01-01 info forged\r\x1b[2Jcleared\u2028more\u202eesrever"
+    lines = logged(f'{logger}.info("{forged}")', form).splitlines()
+    assert len(lines) == 1
+    assert lines[0].isprintable()
+    assert "forged" in lines[0]
+
+
+def test_j3_a_forged_line_in_an_exception_is_set_in():
+    output = logged(
+        """
+        try:
+            raise ValueError("x\\n2026-01-01 info forged")
+        except ValueError:
+            log.exception("failed")
+        """,
+        "console",
+    )
+    assert next(line for line in output.splitlines() if "forged" in line).startswith("    ")
+    assert not [line for line in output.splitlines()[1:] if not line.startswith("    ")]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "log.info('x' * 1_000_000)",
+        "log.info('\\U0001F600' * 20_000)",
+        "log.info('x', **{f'field{i}': 'y' * 500 for i in range(200)})",
+        "log.info('x', data={'k': ['z' * 1000] * 1000})",
+    ],
+)
+def test_a_line_is_cut_at_8_kb_and_stays_json(code):
+    output = logged(code)
+    assert len(output.encode()) <= 8 * 1024 + 1
+    line = json.loads(output)
+    assert line["truncated"] is True
+    assert line["level"] == "info"
+
+
+def test_a_long_traceback_keeps_its_end():
+    output = logged(
+        """
+        def deep(n):
+            if not n:
+                raise ValueError("the very end")
+            if n % 2:
+                deep(n - 1)
+            else:
+                deep(
+                    n - 1
+                )
+        try:
+            deep(400)
+        except ValueError:
+            plain.exception("failed")
+        """
+    )
+    assert len(output.encode()) <= 8 * 1024 + 1
+    assert "the very end" in json.loads(output)["exception"]
+
+
+def test_both_kinds_of_record_carry_the_bound_request_id():
+    output = logged("structlog.contextvars.bind_contextvars(request_id='r-1'); log.info('a'); plain.info('b')")
+    first, second = map(json.loads, output.splitlines())
+    assert (first["request_id"], first["logger"], first["event"]) == ("r-1", "ours", "a")
+    assert (second["request_id"], second["logger"], second["event"]) == ("r-1", "theirs", "b")
+    assert first["timestamp"].endswith("Z")
+
+
+def test_the_status_of_a_request_is_not_taken_for_a_login_code():
+    assert json.loads(logged("log.info('request_finished', code=200)"))["status"] == 200
+    assert json.loads(logged("log.info('sent', code='123456')"))["code"] == "***"
+
+
+def test_the_level_is_kept():
+    assert logged("log.debug('quiet'); plain.debug('quiet')") == ""

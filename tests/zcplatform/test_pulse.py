@@ -1,0 +1,109 @@
+"""The judgement itself, step by step, with a board that is written by hand."""
+
+import os
+
+import pytest
+from django.db import DatabaseError
+from django_q.models import OrmQ
+
+from monitoring import heartbeats
+from zcplatform import pulse as module
+from zcplatform.board import Board
+from zcplatform.pulse import PATIENCE_S, START_S, Pulse
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def now(monkeypatch):
+    """Seconds that pass when the test says so."""
+    clock = {"now": 100.0}
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock["now"])
+    return clock
+
+
+@pytest.fixture
+def board(settings, tmp_path):
+    settings.HOME = tmp_path
+    board = Board("runs")
+    board.clear()
+    return board
+
+
+@pytest.fixture
+def pulse(board):
+    return Pulse("runs", 1, board)
+
+
+def write(board, state, at):
+    """A worker, this very process, changes its state at ``at``."""
+    path = board.folder / str(os.getpid())
+    path.write_text(state)
+    os.utime(path, (at, at))
+
+
+def test_one_beat_is_queued_and_no_second_while_it_waits(pulse, now):
+    pulse.ask()
+    pulse.ask()
+    assert OrmQ.objects.count() == 1
+
+
+def test_a_queue_that_holds_work_needs_no_beat(pulse, now):
+    heartbeats.async_task("tests.zcplatform.work.write", cluster="runs")
+    pulse.ask()
+    assert [row.func() for row in OrmQ.objects.all()] == ["tests.zcplatform.work.write"]
+
+
+def test_silence_is_something_that_waits_while_no_worker_moves(pulse, board, now):
+    write(board, "idle", at=1)
+    pulse.ask()
+    pulse.ask()
+    now["now"] += PATIENCE_S
+    pulse.ask()
+    assert not pulse.is_silent()
+    now["now"] += 1
+    assert pulse.is_silent()
+
+
+def test_a_worker_that_moves_is_a_sign_of_life_and_beats_for_the_queue_that_waits(pulse, board, now):
+    write(board, "idle", at=1)
+    pulse.ask()
+    now["now"] += PATIENCE_S + 1
+    write(board, "idle", at=2)
+    pulse.ask()
+    assert not pulse.is_silent()
+    assert heartbeats.silent(["runs"]) == []
+
+
+def test_busy_to_the_last_worker_is_no_silence(pulse, board, now):
+    write(board, "busy", at=1)
+    for _ in range(5):
+        pulse.ask()
+        now["now"] += PATIENCE_S - 1
+        assert not pulse.is_silent()
+
+
+def test_a_cluster_that_was_just_started_gets_more_time(pulse, now):
+    pulse.ask()
+    now["now"] += START_S
+    assert not pulse.is_silent()
+    now["now"] += 1
+    assert pulse.is_silent()
+    pulse.reset()
+    assert not pulse.is_silent()
+
+
+def test_nobody_is_judged_while_the_database_does_not_answer(pulse, board, now, monkeypatch):
+    write(board, "idle", at=1)
+    pulse.ask()
+    now["now"] += PATIENCE_S + 1
+    monkeypatch.setattr(heartbeats, "is_waiting", lambda cluster: (_ for _ in ()).throw(DatabaseError("locked")))
+    with pytest.raises(DatabaseError):
+        pulse.ask()
+    assert not pulse.is_silent()
+
+
+def test_a_dead_worker_leaves_the_board(board):
+    (board.folder / "4194305").write_text("busy")  # above the highest process id there is
+    assert (board.busy(), board.changed_at()) == (0, 0.0)
+    assert list(board.folder.iterdir()) == []

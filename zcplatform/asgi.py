@@ -1,0 +1,34 @@
+"""The server's entry: tenants' addresses to the door, everything else to Django."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "zcplatform.settings")
+_django = get_asgi_application()
+
+from tenants.door import Door  # noqa: E402 - models need Django to be set up
+from tenants.door_http import Receive, Send  # noqa: E402
+
+_door = Door()
+
+
+async def application(scope: Any, receive: Any, send: Any) -> None:
+    """A host of a tenant never reaches Django, so the platform's pages are never served under a tenant's name."""
+    if scope["type"] == "lifespan":
+        await _lifespan(receive, send)
+    elif _door.handles(scope):
+        await _door(scope, receive, send)
+    else:
+        await _django(scope, receive, send)
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await _door.aclose()
+    await send({"type": "lifespan.shutdown.complete"})

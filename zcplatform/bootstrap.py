@@ -1,0 +1,149 @@
+"""From an empty folder to a platform that can be served. Every part looks first, so it may be run again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management import call_command
+from django.db import connection, transaction
+
+from zcplatform import keys
+from zcplatform.lib.errors import DependencyDown, Misconfigured
+
+Say = Callable[[str, str], None]
+"""Called with the name of a part and what came of it."""
+
+
+def bootstrap(*, admin_email: str, say: Say) -> None:
+    """Make folders, keys, database, plans, node, super-admin and schedules; look at the engine.
+
+    Misconfigured or DependencyDown when a part can't be done; running it again goes on from there.
+    """
+    for name, part in _parts(admin_email):
+        say(name, part())
+
+
+def _parts(admin_email: str) -> Iterator[tuple[str, Callable[[], str]]]:
+    yield "folders", _folders
+    yield "keys", _keys
+    yield "database", _database
+    yield "vault", _vault
+    yield "plans", _plans
+    yield "node", _node
+    yield "engine", _engine
+    yield "super-admin", lambda: _super_admin(admin_email)
+    yield "schedules", _schedules
+
+
+def _folders() -> str:
+    """The home can be passed through but not listed: a tenant's process must reach its own folder and no other."""
+    home = Path(settings.HOME)
+    for folder, mode in ((home, 0o711), (home / "tenants", 0o711), (home / "trash", 0o700), (home / "run", 0o711)):
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(mode)
+    return str(home)
+
+
+def _keys() -> str:
+    made = keys.create_missing(Path(settings.KEYS_DIR), Path(settings.HOME))
+    for name in keys.NAMES:
+        setattr(settings, name, keys.read(name, Path(settings.KEYS_DIR)))
+    settings.INSTANCE = keys.instance_id(Path(settings.HOME))
+    return f"made {len(made)}" if made else "there"
+
+
+def _database() -> str:
+    call_command("migrate", verbosity=0, interactive=False)
+    if connection.vendor == "sqlite":
+        Path(settings.DATABASES["default"]["NAME"]).chmod(0o600)
+    return connection.vendor
+
+
+def _vault() -> str:
+    from vault.services import create_keyring, verify_keyring
+    from zcplatform.lib.actors import OPERATOR
+
+    made = create_keyring(actor=OPERATOR)
+    verify_keyring()
+    return "made a key" if made else "there"
+
+
+def _plans() -> str:
+    """``platform.toml`` seeds plans that are absent and never overwrites edited ones."""
+    from audit.services import Target, record
+    from tenants.models import Plan
+    from zcplatform.lib.actors import OPERATOR
+
+    for slug, limits in settings.TOML.plans.items():
+        with transaction.atomic():
+            plan, made = Plan.objects.get_or_create(slug=slug, defaults=asdict(limits))
+            if made:
+                record("plan.create", actor=OPERATOR, target=Target("plan", slug, plan.name), detail=asdict(limits))
+    return ", ".join(Plan.objects.order_by("memory_limit_mb").values_list("slug", flat=True))
+
+
+def _node() -> str:
+    """One node per runtime that was ever chosen on this host; ranges from the settings, until somebody edits them."""
+    from audit.services import Target, record
+    from tenants.models import Node
+    from zcplatform.lib.actors import OPERATOR
+
+    ranges = dict(zip(("port_first", "port_last"), settings.PORT_RANGE, strict=True))
+    ranges |= dict(zip(("uid_first", "uid_last"), settings.UID_RANGE, strict=True))
+    if settings.RUNTIME not in settings.RUNTIMES:
+        raise Misconfigured(f"There is no runtime “{settings.RUNTIME}”.", type="unknown_runtime")
+    with transaction.atomic():
+        node, made = Node.objects.get_or_create(runtime=settings.RUNTIME, defaults=ranges | {"name": settings.RUNTIME})
+        if made:
+            record("node.create", actor=OPERATOR, target=Target("node", str(node.pk), node.name), detail=ranges)
+    return f"{node.name}, {node.capacity} slots"
+
+
+def _engine() -> str:
+    from tenants.models import Node
+    from tenants.runtimes import runtime_for
+
+    node = Node.objects.get(runtime=settings.RUNTIME)
+    runtime = runtime_for(node)
+    try:
+        info = runtime.check()
+    except DependencyDown as error:
+        raise DependencyDown(f"{error.message} Start it, then run bootstrap again.", type=error.type) from error
+    runtime.ensure_network(0)
+    return f"{info.kind} {info.version}".strip()
+
+
+def _super_admin(email: str) -> str:
+    from accounts.emails import normalise_email
+    from accounts.models import User
+    from accounts.services import create_user
+    from zcplatform.lib.actors import OPERATOR
+
+    address = normalise_email(email)
+    user = User.objects.filter(email=address).first()
+    if user is None:
+        create_user(address, actor=OPERATOR, is_superuser=True)
+    elif not user.is_superuser:
+        raise Misconfigured(f"{address} exists and is no super-admin.", type="not_a_super_admin")
+    return address
+
+
+def _schedules() -> str:
+    from audit.services import record
+    from zcplatform import schedules
+    from zcplatform.lib.actors import OPERATOR
+
+    report: Any = schedules.ensure()
+    with transaction.atomic():
+        record("platform.bootstrap", actor=OPERATOR, detail={"version": _version()})
+    return f"{len(schedules.PERIODIC)} declared, {len(report.added)} new"
+
+
+def _version() -> str:
+    from zcplatform import __version__
+
+    return __version__

@@ -1,0 +1,32 @@
+"""The entry of one queue cluster: ``python -m zcplatform.cluster runs``.
+
+It differs from ``manage.py qcluster`` in two ways: its processes end when the one above them ends (django-q2's own
+live on as orphans), and its workers say on a board when they begin and end a task.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from zcplatform import leash
+
+
+def main(name: str) -> None:
+    """Run the cluster ``name`` until SIGTERM; then it finishes what it does and ends."""
+    os.environ["Q_CLUSTER_NAME"] = name
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "zcplatform.settings")
+    import django
+
+    django.setup()
+    from django.core.management import call_command
+
+    from zcplatform.board import Board
+
+    leash.hold_children()
+    Board(name).follow()
+    call_command("qcluster")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

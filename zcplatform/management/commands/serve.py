@@ -1,0 +1,68 @@
+"""``serve``: the whole platform under one supervisor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import connections
+
+from monitoring.heartbeats import CLUSTERS
+from zcplatform import programs, schedules, startup
+from zcplatform.lib.errors import Misconfigured
+from zcplatform.supervisor import Supervisor
+from zcplatform.ticker import Ticker
+
+
+class Command(BaseCommand):
+    help = (
+        "Run the web, the workers and, where it is ours to run, the router. Ends within 30 s of SIGTERM; a second "
+        "signal ends it at once. Exit codes: 0 ended as asked, 2 refused to start."
+    )
+    requires_system_checks: list[str] = []  # made by startup.check, with an exit code of their own
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--bind", default=settings.BIND, help="address to listen on (default: %(default)s)")
+        parser.add_argument("--port", type=int, default=settings.PORT, help="port to listen on (default: %(default)s)")
+        parser.add_argument("--no-web", action="store_true", help="workers only")
+        parser.add_argument("--no-workers", action="store_true", help="web and router only")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        roles = [role for role in ("web", "workers") if not options[f"no_{role}"]]
+        if not roles:
+            raise CommandError("Nothing to serve: --no-web and --no-workers together.", returncode=2)
+        try:
+            startup.check()
+            locks = [startup.lock(role) for role in roles]
+            wanted = self._programs(roles, options["bind"], options["port"])
+        except Misconfigured as error:
+            raise CommandError(error.message, returncode=2) from error
+        self._run(wanted)
+        for lock in locks:
+            lock.close()
+
+    def _programs(self, roles: list[str], bind: str, port: int) -> list[programs.Program]:
+        wanted = [programs.cluster(name) for name in CLUSTERS] if "workers" in roles else []
+        if "web" in roles:
+            startup.check_port(bind, port)
+            wanted.append(programs.web(bind, port))
+            if settings.ROUTER == "caddy" and not settings.CADDY_ADMIN:
+                wanted.append(programs.caddy())
+        return wanted
+
+    def _run(self, wanted: list[programs.Program]) -> None:
+        pulses = [program.pulse for program in wanted if program.pulse]
+        ticker = Ticker(pulses)
+        if pulses:
+            schedules.ensure()
+            ticker.start()
+        connections.close_all()
+        try:
+            Supervisor(wanted, self._say).run()
+        finally:
+            ticker.stop()
+
+    def _say(self, line: str) -> None:
+        self.stdout.write(line)
+        self.stdout.flush()

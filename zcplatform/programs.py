@@ -1,0 +1,94 @@
+"""What ``serve`` runs: the web, the two clusters of the queue, and Caddy where nobody else runs it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.conf import settings
+
+from zcplatform.board import Board
+from zcplatform.lib import env
+from zcplatform.pulse import Pulse
+
+
+@dataclass(frozen=True)
+class Program:
+    """One child: what to run, how to see that it is ready, and what to say then.
+
+    ``prepare`` is called before every start. A cluster has a ``pulse``.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    is_ready: Callable[[], bool]
+    ready_line: str
+    env: dict[str, str] = field(default_factory=dict)
+    prepare: Callable[[], object] = lambda: None
+    pulse: Pulse | None = None
+
+
+def web(bind: str, port: int) -> Program:
+    """gunicorn with uvicorn's worker."""
+    address = f"[{bind}]:{port}" if ":" in bind else f"{bind}:{port}"
+    options = ("--config", "python:zcplatform.gunicorn_conf", "--workers", str(settings.WEB_WORKERS), "--bind", address)
+    return Program(
+        name="web",
+        argv=(sys.executable, "-m", "gunicorn", *options, "zcplatform.asgi:application"),
+        env=_environment(BIND=bind, PORT=str(port)),
+        is_ready=lambda: _accepts(socket.AF_INET6 if ":" in bind else socket.AF_INET, (_reachable(bind), port)),
+        ready_line=f"web on http://{address}",
+    )
+
+
+def cluster(name: str) -> Program:
+    """One cluster of the queue, with the number of workers that its settings say."""
+    alternatives: Any = settings.Q_CLUSTER["ALT_CLUSTERS"]
+    workers = int(alternatives.get(name, settings.Q_CLUSTER)["workers"])
+    board = Board(name)
+    return Program(
+        name=name,
+        argv=(sys.executable, "-m", "zcplatform.cluster", name),
+        env=_environment(),
+        prepare=board.clear,
+        is_ready=lambda: board.changed_at() > 0,
+        ready_line=f"workers of {name}: {workers}",
+        pulse=Pulse(name, workers, board),
+    )
+
+
+def caddy() -> Program:
+    """Caddy with its first configuration; the routes follow from the database."""
+    process: Any = importlib.import_module("zcplatform.caddy_process")
+    command = process.prepare()
+    return Program(
+        name="caddy",
+        argv=command.argv,
+        env=command.env,
+        prepare=process.prepare,
+        is_ready=lambda: _accepts(socket.AF_UNIX, str(command.socket)),
+        ready_line=f"router: caddy on {settings.CADDY_LISTEN}",
+    )
+
+
+def _environment(**ours: str) -> dict[str, str]:
+    """The caller's, with ``ours`` as settings and the platform importable from any working directory."""
+    paths = [str(settings.BASE_DIR), os.environ.get("PYTHONPATH", "")]
+    given = {env.PREFIX + name: value for name, value in ours.items()}
+    kept = {name: value for name, value in os.environ.items() if name.removesuffix("_FILE") not in given}
+    return {**kept, **given, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+def _reachable(bind: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(bind, bind)  # noqa: S104
+
+
+def _accepts(family: int, address: Any) -> bool:
+    with socket.socket(family, socket.SOCK_STREAM) as client:
+        client.settimeout(0.2)
+        return client.connect_ex(address) == 0

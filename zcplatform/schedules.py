@@ -1,0 +1,74 @@
+"""The periodic jobs, declared once. ``ensure`` makes the queue's table say the same.
+
+The queue's scheduler looks every 30 s, so nothing is finer; it never catches up and does not prevent overlap, so
+each job takes its own lease. Crons with six fields have the seconds last.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from django.db import transaction
+from django_q.models import Schedule
+
+PREFIX = "zcplatform."
+CLUSTER = "sweeps"  # the only cluster that runs a scheduler
+
+
+@dataclass(frozen=True)
+class Periodic:
+    """One job: its name here, the function's dotted path, and when it is due."""
+
+    name: str
+    func: str
+    cron: str
+
+
+PERIODIC = (
+    Periodic("reconcile-sweep", "tenants.tasks.reconcile_sweep", "* * * * * */30"),
+    Periodic("due-runs", "tenants.tasks.enqueue_due_runs", "* * * * * */30"),
+    Periodic("trash-purge", "tenants.tasks.purge_trash", "17 3 * * *"),
+    Periodic("idempotency-prune", "accounts.tasks.prune", "47 3 * * *"),
+)
+
+
+@dataclass
+class Report:
+    """The names of what was added, changed and removed."""
+
+    added: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+
+
+def ensure(declared: tuple[Periodic, ...] = PERIODIC) -> Report:
+    """Add what is declared, mend what differs, remove ours that is declared no longer or twice. Idempotent.
+
+    Schedules that somebody else made are left alone: ours are known by their prefix.
+    """
+    report = Report()
+    with transaction.atomic():
+        ours = Schedule.objects.select_for_update().filter(name__startswith=PREFIX).order_by("pk")
+        rows: dict[str, Schedule] = {}
+        for row in ours:
+            if row.name in {PREFIX + job.name for job in declared} - set(rows):
+                rows[row.name] = row
+            else:
+                report.removed.append(row.name)
+                row.delete()
+        for job in declared:
+            _upsert(job, rows.get(PREFIX + job.name), report)
+    return report
+
+
+def _upsert(job: Periodic, row: Schedule | None, report: Report) -> None:
+    wanted = {"func": job.func, "cron": job.cron, "schedule_type": Schedule.CRON, "cluster": CLUSTER, "repeats": -1}
+    if row is not None and all(getattr(row, name) == value for name, value in wanted.items()):
+        return
+    (report.added if row is None else report.changed).append(PREFIX + job.name)
+    row = row or Schedule(name=PREFIX + job.name)
+    for name, value in wanted.items():
+        setattr(row, name, value)
+    row.full_clean()  # a bad cron ends here
+    row.next_run = row.calculate_next_run()
+    row.save()

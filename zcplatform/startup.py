@@ -1,0 +1,88 @@
+"""What must be right before ``serve`` starts anything. Each problem is one sentence that says what to do."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from pathlib import Path
+from typing import TextIO
+
+from django.conf import settings
+from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
+
+from zcplatform.lib.errors import Misconfigured
+
+
+def check() -> None:
+    """Misconfigured when a key is missing, a migration is unapplied or a system check fails."""
+    for problem in (_missing_keys, _unapplied_migrations, _failing_checks):
+        if message := problem():
+            raise Misconfigured(message)
+
+
+def _missing_keys() -> str:
+    missing = [name for name in ("SECRET_KEY", "JWT_KEY", "PEPPER", "INSTANCE") if not _setting(name)]
+    if not Path(settings.VAULT_KEY_FILE).exists():
+        missing.append(f"VAULT_KEY_FILE ({settings.VAULT_KEY_FILE})")
+    return f"Missing keys: {', '.join(missing)}. A new installation needs: zcplatform bootstrap" if missing else ""
+
+
+def _setting(name: str) -> str:
+    try:
+        return str(getattr(settings, name))
+    except ImproperlyConfigured:  # Django's answer to an empty SECRET_KEY
+        return ""
+
+
+def _unapplied_migrations() -> str:
+    try:
+        executor = MigrationExecutor(connection)
+    except DatabaseError as error:
+        return f"The database does not answer: {error}"
+    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    if not plan:
+        return ""
+    names = ", ".join(f"{migration.app_label}.{migration.name}" for migration, _ in plan[:3])
+    more = f" and {len(plan) - 3} more" if len(plan) > 3 else ""
+    return f"Unapplied migrations: {names}{more}. Run: zcplatform bootstrap, or zcplatform upgrade"
+
+
+def _failing_checks() -> str:
+    errors = [message for message in checks.run_checks() if message.is_serious() and not message.is_silenced()]
+    return "System checks fail:\n" + "\n".join(map(str, errors)) if errors else ""
+
+
+def check_port(bind: str, port: int) -> None:
+    """Misconfigured when the address can't be listened on, by us, now."""
+    family = socket.AF_INET6 if ":" in bind else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((bind, port))
+        except OSError as error:
+            raise Misconfigured(f"Can't listen on {bind}:{port}: {error.strerror}.") from error
+
+
+def lock(role: str) -> TextIO:
+    """Take this home's lock for ``role`` (``web``, ``workers``) until the process ends, however it ends.
+
+    Misconfigured when another process has it; the file then says which.
+    """
+    path = Path(settings.HOME) / "run" / f"serve-{role}.lock"
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    file = path.open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.seek(0)
+        holder = file.read().strip() or "unknown"
+        file.close()
+        raise Misconfigured(f"serve already runs the {role} of {settings.HOME} (pid {holder}).") from error
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file

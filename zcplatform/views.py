@@ -1,0 +1,125 @@
+"""Health answers and error pages: what belongs to no app."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+import structlog
+from django.core.exceptions import SuspiciousOperation
+from django.db import DatabaseError, connection, transaction
+from django.db.migrations.executor import MigrationExecutor
+from django.db.models.functions import Now
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.views.decorators.http import require_safe
+
+from monitoring.models import Heartbeat
+from zcplatform.lib.envelope import to_envelope
+from zcplatform.lib.errors import Forbidden
+from zcplatform.middleware import error_page, request_id_of
+
+log = structlog.get_logger(__name__)
+
+HEARTBEATS = ("runs", "sweeps")
+MAX_HEARTBEAT_AGE = timedelta(seconds=30)
+# Anybody may ask, and each real look takes the database's write lock for a moment: one per second and process.
+LOOK_SECONDS = 1.0
+_looked = (0.0, "")
+_migrated = False
+
+
+@require_safe
+def health(_request: HttpRequest) -> HttpResponse:
+    """This process answers; nothing more is said."""
+    return HttpResponse("ok", content_type="text/plain")
+
+
+@require_safe
+def readyz(_request: HttpRequest) -> HttpResponse:
+    """200 ``ok`` when requests can be served and work gets done, else 503 ``unready``; the log says why."""
+    fault = _fault()
+    return HttpResponse("unready" if fault else "ok", status=503 if fault else 200, content_type="text/plain")
+
+
+def start(request: HttpRequest) -> HttpResponse:
+    """The front door: super-admins to the fleet, everybody else to where one gets in."""
+    return redirect("/admin/" if request.user.is_authenticated and request.user.is_staff else "/login")
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's handler for 400."""
+    return _page(request, exception)
+
+
+def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's handler for 403."""
+    return _page(request, exception)
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's handler for 404."""
+    return _page(request, exception)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Django's handler for 500; the exception has been logged."""
+    return _page(request, Exception())
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """A form came without its token, or from elsewhere."""
+    log.warning("csrf_failed", reason=reason)
+    message = "The form's protection against forgery has run out, or the form came from another site."
+    return _page(request, Forbidden(message, type="csrf_failed"))
+
+
+def _page(request: HttpRequest, error: Exception) -> HttpResponse:
+    # A hostile host name or path makes no log line of its own; RequestLogMiddleware has told of the request.
+    if isinstance(error, SuspiciousOperation):
+        log.info("suspicious_request", kind=type(error).__name__)
+    status, body = to_envelope(error, request_id_of(request))
+    return error_page(request, status, body["error"])
+
+
+def _fault() -> str:
+    global _looked
+    at, fault = _looked
+    if time.monotonic() - at < LOOK_SECONDS:
+        return fault
+    found = _look()
+    if found and found != fault:
+        log.warning("unready", reason=found)
+    _looked = (time.monotonic(), found)
+    return found
+
+
+def _look() -> str:
+    try:
+        if not _is_migrated():
+            return "unapplied migrations"
+        _write_and_take_back()
+        return _stale_heartbeat()
+    except DatabaseError as error:
+        return f"database: {error}"
+
+
+def _is_migrated() -> bool:
+    global _migrated
+    if not _migrated:
+        executor = MigrationExecutor(connection)
+        _migrated = not executor.migration_plan(executor.loader.graph.leaf_nodes())
+    return _migrated
+
+
+def _stale_heartbeat() -> str:
+    fresh = Heartbeat.objects.filter(beat_at__gte=Now() - MAX_HEARTBEAT_AGE).values_list("name", flat=True)
+    missing = set(HEARTBEATS) - set(fresh)
+    return f"no heartbeat of {', '.join(sorted(missing))}" if missing else ""
+
+
+def _write_and_take_back() -> None:
+    """DatabaseError when the database can't be written."""
+    with transaction.atomic():
+        Heartbeat.objects.create(name="readyz", beat_at=Now())
+        transaction.set_rollback(True)
