@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 from django.utils.timesince import timesince
 
 from tenants.models import Tenant
 from tenants.states import Health, Reason, Status
 from zcplatform.lib import clock
 
+MINUTE = timedelta(minutes=1)
 _HEADLINES = {
     Status.DRAFT: "Not deployed yet",
     Status.DEPLOYING: "Deploying",
@@ -52,7 +55,7 @@ def headline(tenant: Tenant) -> str:
     if tenant.status == Status.RUNNING and tenant.running_since:
         text += f" for {_since(tenant.running_since)}"
     if tenant.status == Status.DELETED and tenant.deleted_at:
-        text += f" {_since(tenant.deleted_at)} ago"
+        text += f" {ago(tenant.deleted_at)}"
     return f"{text}: {why}" if (why := reason(tenant)) else text
 
 
@@ -68,5 +71,12 @@ def next_step(tenant: Tenant) -> str:
     return _NEXT_STEPS.get(tenant.reason) or _BY_STATUS.get(tenant.status, "")
 
 
-def _since(moment: object) -> str:
-    return timesince(moment, clock.now(), depth=1).replace("\xa0", " ")  # type: ignore[arg-type]
+def ago(moment: datetime) -> str:
+    """ "3 days ago", "just now"."""
+    return f"{_since(moment)} ago" if clock.now() - moment >= MINUTE else "just now"
+
+
+def _since(moment: datetime) -> str:
+    if clock.now() - moment < MINUTE:
+        return "less than a minute"
+    return timesince(moment, clock.now(), depth=1).replace("\xa0", " ")

@@ -28,7 +28,7 @@ class PlatformAdminSite(AdminSite):
 
     def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:
         """All but the queue's own pages: they would let one schedule any function by its name, past every service."""
-        models = [model_or_iterable] if isinstance(model_or_iterable, type) else list(model_or_iterable)
+        models: list[Any] = [model_or_iterable] if isinstance(model_or_iterable, type) else list(model_or_iterable)
         ours = [model for model in models if model._meta.app_label != "django_q"]
         super().register(ours, admin_class, **options)
 

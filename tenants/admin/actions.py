@@ -124,7 +124,6 @@ _VERBS = (
         _suspend,
         SuspendForm,
         asks=True,
-        danger=True,
         notes=("The agent stops, and nobody can start it until the hold is lifted.", "Data and settings stay."),
     ),
     Verb(

@@ -37,9 +37,9 @@ class LinesField(forms.CharField):
 class ChannelForm(forms.Form):
     """One field per field of the schema; what it means to be valid is the schema's word."""
 
-    def __init__(self, *args: Any, kind: ChannelKind, channel: Channel | None = None) -> None:
+    def __init__(self, data: Any, kind: ChannelKind, channel: Channel | None = None) -> None:
         initial = {**channel.config, "enabled": channel.enabled} if channel else {}
-        super().__init__(*args, initial=initial)
+        super().__init__(data, initial=initial)
         self.kind = kind
         stored = {tie.field: told(tie.secret) for tie in channel.secrets.select_related("secret")} if channel else {}
         for field in kind.fields:

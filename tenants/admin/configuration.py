@@ -9,15 +9,13 @@ from django import forms
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.utils.timesince import timesince
 
-from tenants import configuration
+from tenants import configuration, words
 from tenants.admin.site import actor_of, find, page, refused_in
 from tenants.agents.extra import parse
 from tenants.models import Run, Tenant, TenantSecret
 from tenants.providers import PROVIDERS
 from vault.models import Secret
-from zcplatform.lib import clock
 from zcplatform.lib.errors import InvalidField
 from zcplatform.lib.redact import SecretStr
 
@@ -36,8 +34,8 @@ def told(secret: Secret | None) -> str:
     """What may be said of a stored secret: that it is there, since when, and at most its last four characters."""
     if secret is None:
         return "not set"
-    ago = timesince(secret.updated_at, clock.now(), depth=1).replace("\xa0", " ")
-    return f"set {ago} ago, ends in …{secret.hint}" if secret.hint else f"set {ago} ago"
+    text = f"set {words.ago(secret.updated_at)}"
+    return f"{text}, ends in …{secret.hint}" if secret.hint else text
 
 
 def told_key(tenant: Tenant) -> str:
@@ -60,7 +58,7 @@ class ConfigurationForm(forms.Form):
         required=False, label="Extra configuration", widget=forms.Textarea(attrs={"rows": 8, "spellcheck": "false"})
     )
 
-    def __init__(self, *args: Any, tenant: Tenant) -> None:
+    def __init__(self, data: Any, tenant: Tenant) -> None:
         config = tenant.config
         initial = {
             "provider": config.provider_name if config.provider_name != "demo" else "",
@@ -68,7 +66,7 @@ class ConfigurationForm(forms.Form):
             "base_url": config.base_url,
             "extra_config": json.dumps(config.extra_config, indent=2, ensure_ascii=False),
         }
-        super().__init__(*args, initial=initial)
+        super().__init__(data, initial=initial)
         self.fields["provider_key"].help_text = f"Now: {told_key(tenant)}. Empty leaves it as it is."
         self.fields["extra_config"].help_text = "A JSON object with the agent's own options; {} for none."
 

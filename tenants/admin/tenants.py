@@ -83,7 +83,7 @@ class TenantAdmin(ReadOnlyAdmin):
         if not tenant.routed:
             return ""
         url = router().url(tenant.slug)
-        return format_html('<a href="{}" rel="noopener">{}</a>', url, url.partition("://")[2])
+        return format_html('<a href="{}" title="{}" rel="noopener">Open</a>', url, url)
 
     @admin.display(description="Members", ordering="people")
     def people(self, tenant: Any) -> int:
