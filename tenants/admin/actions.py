@@ -106,21 +106,21 @@ def _plain(service: Callable[..., object]) -> Callable[[Actor, Tenant, dict[str,
 
 
 _VERBS = (
-    Verb("deploy", "Deploy", "deployment asked for", _plain(services.deploy)),
-    Verb("start", "Start", "start asked for", _plain(services.start)),
+    Verb("deploy", "Deploy", "Deployment asked for", _plain(services.deploy)),
+    Verb("start", "Start", "Start asked for", _plain(services.start)),
     Verb(
         "stop",
         "Stop",
-        "stop asked for",
+        "Stop asked for",
         _plain(services.stop),
         asks=True,
         notes=("The agent stops and its address answers no more.", "A deployment under way is cancelled."),
     ),
-    Verb("restart", "Restart", "restart asked for", _plain(services.restart)),
+    Verb("restart", "Restart", "Restart asked for", _plain(services.restart)),
     Verb(
         "suspend",
         "Suspend",
-        "suspension asked for",
+        "Suspension asked for",
         _suspend,
         SuspendForm,
         asks=True,
@@ -129,7 +129,7 @@ _VERBS = (
     Verb(
         "reactivate",
         "Reactivate",
-        "reactivation asked for",
+        "Reactivation asked for",
         _reactivate,
         ReactivateForm,
         asks=True,
@@ -138,7 +138,7 @@ _VERBS = (
     Verb(
         "resize",
         "Resize",
-        "resize asked for",
+        "Resize asked for",
         _resize,
         ResizeForm,
         asks=True,
@@ -147,7 +147,7 @@ _VERBS = (
     Verb(
         "delete",
         "Delete",
-        "deletion asked for",
+        "Deletion asked for",
         _delete,
         DeleteForm,
         asks=True,
@@ -217,11 +217,11 @@ def perform(request: HttpRequest, verb: Verb, tenants: Sequence[Tenant], data: d
     """Do it to each on its own: one that is refused leaves the others alone. Tells what came of each."""
     done = []
     for tenant in tenants:
-        with telling(request, tenant.slug):
+        with telling(request, f"Not done for {tenant.slug}"):
             verb.act(actor_of(request), tenant, data)
             done.append(tenant.slug)
     if done:
-        messages.success(request, f"{', '.join(done)}: {verb.done}.")
+        messages.success(request, f"{verb.done}: {', '.join(done)}.")
 
 
 def _ask(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django import forms
@@ -9,12 +10,32 @@ from django.contrib import admin
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest
+from django.utils.html import format_html
 
 from tenants import capacity
 from tenants.admin.site import ReadOnlyAdmin, actor_of
 from tenants.models import Node, Plan
 
-_LIMITS = list(capacity.PLAN_LIMITS)
+_LABELS = {
+    "max_channels": "Channels",
+    "max_members": "Members",
+    "max_messages_per_day": "Messages a day",
+    "max_tokens_per_month": "Tokens a month",
+    "cpu_limit": "Cores",
+    "memory_limit_mb": "Memory, MB",
+    "pids_limit": "Processes",
+    "disk_limit_mb": "Disk, MB",
+}
+
+
+def _number(name: str) -> Callable[[Plan], str]:
+    """A column of the list: the number, aligned and grouped."""
+
+    @admin.display(description=_LABELS[name], ordering=name)
+    def column(plan: Plan) -> str:
+        return format_html('<span class="num">{}</span>', f"{getattr(plan, name):,}")
+
+    return column
 
 
 class PlanForm(forms.ModelForm):
@@ -22,7 +43,8 @@ class PlanForm(forms.ModelForm):
 
     class Meta:
         model = Plan
-        fields = ["slug", "name", *_LIMITS]
+        fields = ["slug", "name", *_LABELS]
+        labels = _LABELS
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -37,7 +59,7 @@ class PlanForm(forms.ModelForm):
 @admin.register(Plan)
 class PlanAdmin(ReadOnlyAdmin):
     form = PlanForm
-    list_display = ["name", "slug", "tenants", *_LIMITS]
+    list_display = ["name", "slug", "tenants", *(_number(name) for name in _LABELS)]
     ordering = ["memory_limit_mb", "name"]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -59,7 +81,7 @@ class PlanAdmin(ReadOnlyAdmin):
 
     def save_model(self, request: HttpRequest, obj: Plan, form: Any, change: bool) -> None:
         data, actor = form.cleaned_data, actor_of(request)
-        limits = {name: data[name] for name in _LIMITS}
+        limits = {name: data[name] for name in _LABELS}
         if change:
             capacity.update_plan(actor=actor, plan=obj, name=data["name"], limits=limits)
         else:

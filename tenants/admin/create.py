@@ -79,7 +79,9 @@ def _created(request: HttpRequest, form: TenantForm) -> HttpResponse:
         messages.warning(request, "This form was sent before: the tenant is made, and its token is not shown again.")
         return redirect("admin:tenants_tenant_change", body["tenant"])
     tenant = made[0].tenant
-    answer = page(request, "created.html", title=tenant.slug, tenant=tenant, token=made[0].access_token.reveal())
+    answer = page(
+        request, "created.html", title=f"New tenant {tenant.slug}", tenant=tenant, token=made[0].access_token.reveal()
+    )
     answer["Cache-Control"] = "no-store, private"
     return answer
 

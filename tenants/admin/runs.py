@@ -12,6 +12,7 @@ from django.shortcuts import get_object_or_404
 from django.template.loader import render_to_string
 from django.utils.html import format_html
 
+from tenants import words
 from tenants.admin.site import ReadOnlyAdmin, page
 from tenants.models import Run, StepRecord
 from tenants.provisioning.plans import step_names
@@ -52,7 +53,7 @@ def _seconds(start: datetime | None, end: datetime | None) -> float | None:
 
 @admin.register(Run)
 class RunAdmin(ReadOnlyAdmin):
-    list_display = ["run", "tenant_slug", "state", "why", "took", "actor", "created_at"]
+    list_display = ["run", "tenant_slug", "state", "why", "took", "actor", "when"]
     list_filter = ["status", "kind"]
     search_fields = ["=public_id", "tenant__slug", "actor", "=request_id"]
     list_select_related = ["tenant"]
@@ -80,6 +81,11 @@ class RunAdmin(ReadOnlyAdmin):
     def took(self, run: Run) -> str:
         seconds = _seconds(run.started_at, run.finished_at)
         return format_html('<span class="num">{}</span>', "" if seconds is None else f"{seconds:.1f}")
+
+    @admin.display(description="Asked for", ordering="created_at")
+    def when(self, run: Run) -> str:
+        exact = f"{run.created_at:%Y-%m-%d %H:%M:%S} UTC"
+        return format_html('<span title="{}">{}</span>', exact, words.ago(run.created_at))
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None

@@ -53,7 +53,7 @@ class ReasonFilter(admin.SimpleListFilter):
 
 @admin.register(Tenant)
 class TenantAdmin(ReadOnlyAdmin):
-    list_display = ["slug", "state", "why", "plan", "agent_kind", "node", "port", "address", "people"]
+    list_display = ["slug", "state", "why", "plan", "agent", "node", "port", "address", "people"]
     list_filter = [StatusFilter, ReasonFilter, "plan", "agent_kind", "node"]
     list_select_related = ["plan", "node"]
     search_fields = ["slug", "name", "public_id"]
@@ -77,6 +77,10 @@ class TenantAdmin(ReadOnlyAdmin):
     @admin.display(description="Reason", ordering="reason")
     def why(self, tenant: Tenant) -> str:
         return words.reason(tenant)
+
+    @admin.display(description="Agent", ordering="agent_kind")
+    def agent(self, tenant: Tenant) -> str:
+        return tenant.agent_kind
 
     @admin.display(description="Address")
     def address(self, tenant: Tenant) -> str:
