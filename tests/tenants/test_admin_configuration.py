@@ -7,7 +7,9 @@ import re
 from decimal import Decimal
 
 import pytest
+from django.db import transaction
 from django.urls import reverse
+from django.utils.html import escape
 
 from accounts.models import Role
 from audit.models import AuditEntry
@@ -313,9 +315,8 @@ def test_k10_whatever_somebody_wrote_is_shown_and_inert(world, boss):
     run = tenant.runs.order_by("-pk").first()
     run.steps.create(position=0, name=XSS, status="failed", error=XSS, started_at="2026-01-01T00:00:00Z")
     tenant.runs.filter(pk=run.pk).update(error=XSS, request_id=XSS)
-    handle = {**tenant.handle, "name": XSS}
     Tenant.objects.filter(pk=tenant.pk).update(
-        name=XSS, slug=XSS[:30], detail=XSS, status=Status.ERROR, agent_kind=XSS[:20], handle=handle, routed=False
+        name=XSS, slug=XSS[:30], detail=XSS, status=Status.ERROR, agent_kind=XSS[:20], routed=False
     )
     Plan.objects.update(name=XSS)
     tenant.config.__class__.objects.update(provider_name="custom", provider_model=XSS, base_url="javascript:alert(1)")
@@ -323,8 +324,6 @@ def test_k10_whatever_somebody_wrote_is_shown_and_inert(world, boss):
     Channel.objects.create(tenant=tenant, channel_type="irc", config={"nickname": XSS, "channels": [ATTR]})
     Channel.objects.create(tenant=tenant, channel_type=XSS[:20])
     Role.objects.create(name="custom", label=XSS)
-    from django.db import transaction
-
     with transaction.atomic():
         about = Target("tenant", str(tenant.public_id), XSS)
         record("tenant.stop", actor=Actor(label=XSS), target=about, tenant=str(tenant.public_id), detail={"x": XSS})
@@ -336,6 +335,7 @@ def test_k10_whatever_somebody_wrote_is_shown_and_inert(world, boss):
     pages += [url(tenant, "channel", channel.public_id), "/admin/tenants/tenant/", "/admin/tenants/run/"]
     pages += [f"/admin/tenants/run/{run.pk}/change/", f"/admin/audit/auditentry/{entry.pk}/change/"]
     pages += ["/admin/audit/auditentry/", f"/admin/tenants/plan/{tenant.plan_id}/change/", "/admin/tenants/plan/"]
+    assert f"{escape(XSS)} {escape(ATTR)}" in boss.get(url(tenant, "logs")).content.decode()
     for address in pages:
         page = boss.get(address).content.decode()
         assert "&lt;img src" in page or "\\u003Cimg" in page, address
