@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import socket
 import sys
@@ -41,7 +42,7 @@ def web(bind: str, port: int) -> Program:
         name="web",
         argv=(sys.executable, "-m", "gunicorn", *options, "zcplatform.asgi:application"),
         env=_environment(BIND=bind, PORT=str(port)),
-        is_ready=lambda: _accepts(socket.AF_INET6 if ":" in bind else socket.AF_INET, (_reachable(bind), port)),
+        is_ready=lambda: _answers(_reachable(bind), port),
         ready_line=f"web on http://{address}",
     )
 
@@ -70,7 +71,7 @@ def caddy() -> Program:
         argv=command.argv,
         env=command.env,
         prepare=caddy_process.prepare,
-        is_ready=lambda: _accepts(socket.AF_UNIX, str(command.socket)),
+        is_ready=lambda: _accepts(str(command.socket)),
         ready_line=f"router: caddy on {settings.CADDY_LISTEN}",
     )
 
@@ -87,7 +88,20 @@ def _reachable(bind: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(bind, bind)  # noqa: S104
 
 
-def _accepts(family: int, address: Any) -> bool:
-    with socket.socket(family, socket.SOCK_STREAM) as client:
+def _answers(host: str, port: int) -> bool:
+    """Any answer will do; gunicorn accepts connections long before a worker can speak."""
+    web = http.client.HTTPConnection(host, port, timeout=0.3)
+    try:
+        web.request("GET", "/healthz")
+        web.getresponse()
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        web.close()
+    return True
+
+
+def _accepts(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(0.2)
-        return client.connect_ex(address) == 0
+        return client.connect_ex(path) == 0
