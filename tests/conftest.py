@@ -10,7 +10,7 @@ from django.db.backends.base.operations import BaseDatabaseOperations
 from audit import triggers
 from tests import counterparts
 
-pytest_plugins = ["pytester"]
+pytest_plugins = ["pytester", "tests.caddy"]
 
 LEFT_OUT = pytest.StashKey[list[tuple[str, str]]]()
 

@@ -150,6 +150,9 @@ class FakeRuntime:
         self._called("ensure_network", slot)
         return "fake"
 
+    def remove_unused_networks(self) -> Sequence[str]:
+        return ()
+
     def create(self, spec: AgentSpec) -> Handle:
         self._called("create", spec.tenant)
         with self.engine.lock:

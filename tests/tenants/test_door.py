@@ -14,9 +14,10 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from audit.models import AuditEntry
-from tenants import door_http, door_upstream, secrets, tokens
+from tenants import door_http, door_upstream, routes, secrets, tokens
 from tenants.door import Door
 from tenants.models import AccessToken
+from tenants.routing import router
 from tenants.states import Status
 from tests.caddy import free_port
 from tests.factories import TenantFactory
@@ -509,6 +510,39 @@ class TestFaults:
         assert "acme" in logged
         for private in ("a very private question", '"hi"', token, AGENT_SECRET):
             assert private not in logged
+
+
+@pytest.mark.caddy
+class TestThroughCaddy:
+    @pytest.fixture(autouse=True)
+    def routed(self, caddy, settings, door, acme):
+        settings.PORT = door.port
+        router().sync(routes.desired)
+        self.front = Client(caddy.port)
+
+    def test_a_stream_passes_as_it_comes_and_the_webhook_goes_to_the_agent(self, agent, token):
+        agent.act = agent.stream
+        connection, response, first = self.front.open_stream(token)
+        assert first == CHUNK
+        agent.go.set()
+        assert response.read() == CHUNK + DONE
+        connection.close()
+        agent.act = agent.reply
+        assert self.front.request("POST", "/webhook", headers={"Host": "acme.localhost"}).json() == REPLY
+        assert [asked["path"] for asked in agent.asked] == [CHAT, "/webhook"]
+
+    def test_l8_hanging_up_reaches_the_agent_through_both(self, agent, token):
+        agent.act = agent.wait_for_hang_up
+        connection, response, _ = self.front.open_stream(token)
+        response.close()
+        connection.close()
+        assert agent.left.wait(20)
+
+    def test_a_withdrawn_route_is_404_at_once(self, acme, token):
+        acme.routed = False
+        acme.save()
+        router().sync(routes.desired)
+        assert self.front.chat(token).status_code == 404
 
 
 class TestDirect:

@@ -1,8 +1,10 @@
 """CaddyRouter against a real Caddy: exactness, repair, many writers, and what a request may and may not do."""
 
+import fcntl
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -15,7 +17,7 @@ import pytest
 
 from tenants.routing import caddy_admin, caddy_config
 from tenants.routing.base import SyncResult
-from tenants.routing.caddy import CaddyRouter
+from tenants.routing.caddy import CaddyRouter, current_site
 from tests.caddy import free_port, make_route
 from tests.tenants.routing.upstream import Upstream
 from zcplatform.lib.errors import BadUpstream, DependencyDown, DependencyTimeout, InvalidField, Misconfigured
@@ -29,17 +31,21 @@ NOT_SERVED = [
 FORGED = dict.fromkeys(("X-Forwarded-For", "X_Forwarded_For", "Forwarded", "X-Real-IP", "X-Forwarded-Host"), "6.6.6.6")
 
 
-@pytest.fixture
-def platform(caddy, settings):
-    with Upstream("platform").run() as upstream:
-        settings.PORT = upstream.port
-        yield upstream
+@pytest.fixture(scope="module")
+def upstreams():
+    with Upstream("platform").run() as platform, Upstream("agent").run() as agent:
+        yield platform, agent
 
 
 @pytest.fixture
-def agent():
-    with Upstream("agent").run() as upstream:
-        yield upstream
+def platform(upstreams, caddy, settings):
+    settings.PORT = upstreams[0].port
+    return upstreams[0]
+
+
+@pytest.fixture
+def agent(upstreams):
+    return upstreams[1]
 
 
 def sync(*routes):
@@ -172,7 +178,7 @@ settings.DOMAIN = settings.PUBLIC_HOST = "localhost"
 import django
 django.setup()
 from concurrent.futures import ThreadPoolExecutor
-from tenants.routing.caddy import CaddyRouter
+from tenants.routing.caddy import CaddyRouter, current_site
 from tests.caddy import make_route
 
 def add(n):
@@ -199,6 +205,19 @@ class TestManyWriters:
         wanted = {f"zc-{make_route(f'tenant-{n}').tenant}" for n in range(50)}
         assert {route["@id"] for route in tenants(caddy)} == wanted
 
+    def test_d10_what_was_changed_since_it_was_read_is_not_overwritten(self, caddy):
+        admin, name = caddy_admin.CaddyAdmin(caddy.socket), current_site().server_name
+        sync(make_route("first"))
+        server, etag = admin.read_server(name)
+        sync(make_route("second"))
+        before = caddy.server()
+        for stale in (etag, ""):  # "": believed to be absent
+            with pytest.raises(caddy_admin.Overtaken):
+                admin.write_server(name, server, stale)
+        caddy.admin("DELETE", f"/config/apps/http/servers/{name}")
+        with pytest.raises(caddy_admin.Overtaken):
+            admin.write_server(name, before, etag)
+
     def test_d10_a_writer_that_was_overtaken_asks_the_rows_again(self, caddy, monkeypatch):
         rows, write = [make_route("first")], caddy_admin.CaddyAdmin.write_server
         sync(make_route("zero"))
@@ -206,12 +225,32 @@ class TestManyWriters:
         def overtaken_once(admin, name, server, etag):
             if len(rows) == 1:
                 rows.append(make_route("second"))
-                write(admin, name, caddy_config.build_server(_site(), rows), etag)
+                write(admin, name, caddy_config.build_server(current_site(), rows), etag)
             write(admin, name, server, etag)
 
         monkeypatch.setattr(caddy_admin.CaddyAdmin, "write_server", overtaken_once)
         ROUTER.sync(lambda: list(rows))
         assert len(tenants(caddy)) == 2
+
+    def test_d10_the_rows_are_asked_after_the_reading_so_that_nobodys_route_is_taken_away(self, caddy, monkeypatch):
+        rows, read = [make_route("first")], caddy_admin.CaddyAdmin.read_server
+        sync(*rows)
+
+        def read_after_another_was_faster(admin, name):
+            if len(rows) == 1:
+                rows.append(make_route("second"))
+                admin.write_server(name, caddy_config.build_server(current_site(), rows), read(admin, name)[1])
+            return read(admin, name)
+
+        monkeypatch.setattr(caddy_admin.CaddyAdmin, "read_server", read_after_another_was_faster)
+        assert not ROUTER.sync(lambda: list(rows))
+        assert len(tenants(caddy)) == 2
+
+    def test_a_writer_that_hangs_in_its_turn_holds_nobody_up_for_good(self, caddy, settings, monkeypatch):
+        monkeypatch.setattr("tenants.routing.caddy.TURN_S", 0.1)
+        with Path(settings.HOME, "run", "router.lock").open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            assert sync(make_route("acme"))
 
     def test_whoever_is_always_overtaken_gives_up_with_a_fault_that_may_be_retried(self, caddy, monkeypatch):
         monkeypatch.setattr("tenants.routing.caddy.MAX_PAUSE_S", 0)
@@ -223,12 +262,6 @@ class TestManyWriters:
         with pytest.raises(DependencyDown) as fault:
             sync(make_route("acme"))
         assert (fault.value.type, fault.value.permanent) == ("router_busy", False)
-
-
-def _site():
-    from tenants.routing.caddy import current_site
-
-    return current_site()
 
 
 class TestRequests:
@@ -303,6 +336,24 @@ class TestRequests:
         base, headers = ROUTER.connect("acme")
         assert ROUTER.url("acme") == f"http://acme.localhost:{caddy.port}"
         assert httpx.get(f"{base}/webhook", headers=dict(headers)).json()["name"] == "agent"
+
+    def test_https_with_a_certificate_for_each_tenant(self, caddy, agent, settings):
+        settings.CADDY_HTTPS = True
+        sync(make_route("acme", agent.port))
+        trusting = ssl.create_default_context()
+        trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+        base, headers = ROUTER.connect("acme")
+        assert base == f"https://127.0.0.1:{caddy.port}"
+        with httpx.Client(verify=trusting) as client:
+            for _ in range(100):  # the certificate is made in the background
+                try:
+                    sni = {"sni_hostname": "acme.localhost"}
+                    answer = client.get(f"{base}/webhook", headers=dict(headers), extensions=sni)
+                    break
+                except httpx.ConnectError:
+                    threading.Event().wait(0.1)
+        assert answer.json()["name"] == "agent"
+        assert ["x-forwarded-proto", "https"] in answer.json()["headers"]
 
 
 class TestFaults:

@@ -1,1 +1,0 @@
-from tests.caddy import caddy  # noqa: F401
