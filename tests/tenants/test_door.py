@@ -538,11 +538,17 @@ class TestThroughCaddy:
         connection.close()
         assert agent.left.wait(20)
 
-    def test_a_withdrawn_route_is_404_at_once(self, acme, token):
+    def test_with_the_route_withdrawn_nothing_reaches_the_agent(self, acme, agent, token):
         acme.routed = False
         acme.save()
+        assert error_of(self.front.chat(token)) == (503, "tenant_not_running")  # the row alone is enough
         router().sync(routes.desired)
-        assert self.front.chat(token).status_code == 404
+        assert error_of(self.front.chat(token)) == (503, "tenant_not_running")
+        assert self.front.request("POST", "/webhook", headers={"Host": "acme.localhost"}).status_code == 404
+        assert agent.asked == []
+
+    def test_an_unknown_tenant_is_404_by_the_door(self, token):
+        assert error_of(self.front.chat(token, host="nobody.localhost")) == (404, "not_found")
 
 
 class TestDirect:
