@@ -82,7 +82,7 @@ class TenantCommand(PlatformCommand):
         super().add_arguments(parser)
 
     def run(self, **options: Any) -> bool | None:
-        return self.act(find_tenant(options["tenant"]), **options)
+        return self.act(find_tenant(options.pop("tenant")), **options)
 
     def act(self, tenant: Tenant, **options: Any) -> bool | None:
         raise NotImplementedError

@@ -139,7 +139,8 @@ class FakeRuntime:
         return EngineInfo(kind=self.kind, version="1", detail={})
 
     def place(self, *, config_dir: str, data_dir: str, listen_port: int, folder: Path, port: int) -> Placement:
-        return Placement("127.0.0.1", port, PurePosixPath(folder / "config"), PurePosixPath(folder / "data"))
+        config, data = PurePosixPath(folder / "config"), PurePosixPath(folder / "data")
+        return Placement("127.0.0.1", port, config, data, in_container=False)
 
     def ensure_image(self, image: str) -> str:
         self._called("ensure_image", image)
@@ -148,6 +149,9 @@ class FakeRuntime:
     def ensure_network(self, slot: int) -> str:
         self._called("ensure_network", slot)
         return "fake"
+
+    def remove_unused_networks(self) -> Sequence[str]:
+        return ()
 
     def create(self, spec: AgentSpec) -> Handle:
         self._called("create", spec.tenant)

@@ -25,6 +25,7 @@ from zcplatform.lib.errors import Conflict, Misconfigured, NotFound, VaultError
 from zcplatform.lib.failpoints import failpoint
 
 Progress = Callable[[int, int], None]
+PASSES = 5
 
 
 @dataclass(frozen=True)
@@ -57,20 +58,16 @@ def rotate(*, batch: int = 200, on_progress: Progress | None = None, actor: Acto
         failpoint("vault.rotate.appended")
         _mirror(ring.newest, actor)
         failpoint("vault.rotate.mirrored")
-        reencrypted, unreadable = _reencrypt(ring.newest, batch, on_progress)
-        failpoint("vault.rotate.reencrypted")
-        retired = _retire(ring, actor)
-    return Rotation(ring.newest.version, resumed, reencrypted, retired, unreadable)
+        return _finish(ring, resumed, batch, on_progress, actor)
 
 
 def is_unfinished(ring: Keyring) -> bool:
-    """Whether a rotation was begun and not brought to its end."""
+    """Whether a rotation was begun and not brought to its end: an older version still counts, in file or database."""
     newest = ring.newest.version
     return (
         any(key.retired_at is None for key in ring.keys[:-1])
-        or not KeyVersion.objects.filter(version=newest).exists()
         or KeyVersion.objects.filter(retired_at__isnull=True).exclude(version=newest).exists()
-        or Secret.objects.exclude(key_version=newest).exists()
+        or _stale(newest).exists()
     )
 
 
@@ -125,8 +122,27 @@ def _mirror(key: Key, actor: Actor) -> None:
             failpoint("vault.rotate.mirroring")
 
 
+def _finish(ring: Keyring, resumed: bool, batch: int, on_progress: Progress | None, actor: Actor) -> Rotation:
+    """Re-encrypt and retire. A transaction that began before the new version was known may still store under the old
+    one when the first pass is over; the next pass finds it."""
+    reencrypted, retired = 0, set[int]()
+    for _ in range(PASSES):
+        stored, unreadable = _reencrypt(ring.newest, batch, on_progress)
+        failpoint("vault.rotate.reencrypted")
+        reencrypted += stored
+        retired |= _retire(ring, actor)
+        if unreadable or not is_unfinished(keyring.load()):
+            break
+    return Rotation(ring.newest.version, resumed, reencrypted, tuple(sorted(retired)), unreadable)
+
+
+def _stale(version: int) -> QuerySet[Secret]:
+    """Secrets that are not wholly under ``version``, by their column or by what their ciphertext says."""
+    return Secret.objects.exclude(key_version=version, ciphertext__startswith=f"v{version}:")
+
+
 def _reencrypt(key: Key, size: int, on_progress: Progress | None) -> tuple[int, tuple[str, ...]]:
-    stale = Secret.objects.exclude(key_version=key.version)
+    stale = _stale(key.version)
     total, seen, done = stale.count(), 0, 0
     unreadable: list[str] = []
     for rows in _batches(stale, size):
@@ -166,7 +182,7 @@ def _store(fresh: list[tuple[Secret, str]], key: Key) -> int:
     return stored
 
 
-def _retire(ring: Keyring, actor: Actor) -> tuple[int, ...]:
+def _retire(ring: Keyring, actor: Actor) -> set[int]:
     """Retire the versions that no secret needs, in the database first: the file follows, now or in the next call."""
     with transaction.atomic():
         older = KeyVersion.objects.select_for_update().filter(retired_at__isnull=True, version__lt=ring.newest.version)
@@ -179,7 +195,7 @@ def _retire(ring: Keyring, actor: Actor) -> tuple[int, ...]:
     if any(key.retired_at is None and key.version in rows for key in ring.keys):
         keyring.save(ring.retired(rows, clock.now().isoformat()))
     failpoint("vault.rotate.done")
-    return tuple(free)
+    return set(free)
 
 
 def _refuse_removal(ring: Keyring, key: Key) -> None:

@@ -28,6 +28,6 @@ class PlatformAdminSite(AdminSite):
             return redirect("admin:index")
         return redirect(f"/login?{urlencode({'next': request.GET.get('next', '/admin/')})}")
 
-    def logout(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+    def logout(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:  # type: ignore[override]
         """The platform's own, which is audited."""
         return logout_page(request)

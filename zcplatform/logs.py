@@ -77,6 +77,8 @@ def logging_config(*, level: str, form: str) -> dict[str, Any]:
             "django.security.DisallowedHost": {"level": "CRITICAL"},
             "django.server": {"handlers": [], "level": "WARNING", "propagate": True},
             "uvicorn.access": {"level": "WARNING"},
+            # Three lines for every task, and a beat is one every few seconds.
+            "django-q": {"level": "WARNING"},
             # httpx logs whole URLs at INFO, and some services carry their token in the path.
             "httpx": {"level": "WARNING"},
         },

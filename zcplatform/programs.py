@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import socket
 import sys
@@ -12,6 +11,7 @@ from typing import Any
 
 from django.conf import settings
 
+from zcplatform import caddy_process
 from zcplatform.board import Board
 from zcplatform.lib import env
 from zcplatform.pulse import Pulse
@@ -64,13 +64,12 @@ def cluster(name: str) -> Program:
 
 def caddy() -> Program:
     """Caddy with its first configuration; the routes follow from the database."""
-    process: Any = importlib.import_module("zcplatform.caddy_process")
-    command = process.prepare()
+    command = caddy_process.prepare()
     return Program(
         name="caddy",
         argv=command.argv,
         env=command.env,
-        prepare=process.prepare,
+        prepare=caddy_process.prepare,
         is_ready=lambda: _accepts(socket.AF_UNIX, str(command.socket)),
         ready_line=f"router: caddy on {settings.CADDY_LISTEN}",
     )

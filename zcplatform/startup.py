@@ -52,7 +52,9 @@ def _unapplied_migrations() -> str:
 
 
 def _failing_checks() -> str:
-    errors = [message for message in checks.run_checks() if message.is_serious() and not message.is_silenced()]
+    """Those for deployment and those that ask the database too; warnings are for ``doctor`` to tell."""
+    found = checks.run_checks(include_deployment_checks=True, databases=["default"])
+    errors = [message for message in found if message.is_serious() and not message.is_silenced()]
     return "System checks fail:\n" + "\n".join(map(str, errors)) if errors else ""
 
 

@@ -346,17 +346,18 @@ class Agent:
             writer.close()
 
     async def serve_one(self, reader, writer):
+        close = False
         try:
             request = await read_request(reader)
+            close = request.headers.get("connection", "").lower() == "close"
             method, handler = self.routes.get(request.path, ("", None))
             if handler is None:
                 raise Refused(404, "not_found", "There is nothing here.")
             if request.method != method:
                 raise Refused(405, "method_not_allowed", f"Only {method} is allowed here.")
             await handler(request, reader, writer)
-            close = request.headers.get("connection", "").lower() == "close"
         except Refused as refusal:
-            close = refusal.close
+            close = close or refusal.close
             writer.write(answer_bytes(refusal.status, refusal.envelope, close=close))
         await writer.drain()
         return not (close or writer.is_closing())

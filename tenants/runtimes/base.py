@@ -169,6 +169,9 @@ class Runtime(Protocol):
     def ensure_network(self, slot: int) -> str:
         """The name of the network for this slot, made when absent."""
 
+    def remove_unused_networks(self) -> Sequence[str]:
+        """Remove the networks of this installation that nothing is attached to; returns their names."""
+
     def create(self, spec: AgentSpec) -> Handle:
         """Create the agent, not started. An equal one of ours (same fingerprint) is adopted, running or not;
         a different one of ours is removed first; one that is not ours is RunFailed ``name_conflict``."""

@@ -95,7 +95,7 @@ class DockerRuntime:
     def start(self, handle: Handle) -> None:
         raw = self._ours(handle)
         if raw is None:
-            raise RunFailed(f"There is no container {handle.name} to start.", type=Reason.INTERNAL_ERROR)
+            raise RunFailed(f"There is no container {handle.name} to start.", type=Reason.SPEC_DRIFT)
         if raw["State"]["Paused"]:
             self.engine.call("unpause", handle.id, limit_s=START_S)
         else:

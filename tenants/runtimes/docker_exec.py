@@ -16,7 +16,7 @@ from tenants.runtimes.base import ExecResult
 from tenants.runtimes.docker_engine import START_S, Engine, Refused, in_our_words
 from tenants.runtimes.docker_helper import Helper, run_helper
 from tenants.runtimes.docker_streams import DeadlinePassed, Stream
-from zcplatform.lib.errors import Conflict
+from zcplatform.lib.errors import Conflict, RunFailed
 
 log = structlog.get_logger(__name__)
 
@@ -91,5 +91,9 @@ def _kill(engine: Engine, raw: Mapping[str, Any], mark: str) -> None:
     # An ordinary user, or processes that are not to be seen from here. As the agent's own uid and in its own process
     # namespace no capability is needed, and nobody else's process can be hit.
     script = Path(kill_script.__file__)
-    killed = run_helper(engine, Helper(script, (mark,), user=raw["Config"]["User"], beside=raw["Id"]))
-    log.info("exec_killed_by_helper", container=raw["Id"][:12], processes=int(killed))
+    helper = Helper(script, (mark,), user=raw["Config"]["User"], beside=raw["Id"])
+    try:
+        log.info("exec_killed_by_helper", container=raw["Id"][:12], processes=int(run_helper(engine, helper)))
+    except RunFailed as error:
+        # Beside a container that has ended in the meantime no helper can start, and nothing is left to kill.
+        log.warning("exec_kill_failed", container=raw["Id"][:12], error=error.message)

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from django.conf import settings
 
-from tenants.folders import DirectFolders
+from tenants.folders import DirectFolders, storage_errors
 from tenants.runtimes import folder_script
 from tenants.runtimes.docker_engine import Engine
 from tenants.runtimes.docker_helper import Helper, run_helper
@@ -33,12 +33,10 @@ class HelperFolders:
 
     def prepare(self, folder: Path, uid: int) -> None:
         _checked(folder)
-        try:
+        with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             folder.chmod(0o700)
             (folder / "logs").mkdir(exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise RunFailed(f"Folder {folder.name}: {error.strerror}.", type="folder_failed") from error
         self._helper("prepare", folder, uid)
 
     def write_config(self, folder: Path, uid: int, files: Mapping[str, bytes]) -> None:
@@ -61,7 +59,8 @@ class HelperFolders:
         if not trash.is_dir():
             return
         self._helper("purge", trash, NOBODY)
-        shutil.rmtree(trash)  # the wrapper and ``logs/``: no tenant could write there
+        with storage_errors(trash):
+            shutil.rmtree(trash)  # the wrapper and ``logs/``: no tenant could write there
 
     def _helper(self, act: str, folder: Path, uid: int, stdin: bytes = b"") -> bytes:
         script = Path(folder_script.__file__)

@@ -7,6 +7,7 @@ sees one folder or one container's processes, and removes itself.
 from __future__ import annotations
 
 import contextlib
+import errno
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +15,17 @@ from typing import Any
 
 from django.conf import settings
 
+from tenants.agents.demo import PYTHON_IN_IMAGE
 from tenants.runtimes.base import LABEL_INSTANCE
 from tenants.runtimes.docker_engine import CREATE_S, START_S, Engine, Refused, in_our_words
 from tenants.runtimes.docker_spec import MIB, bind, confinement
 from tenants.runtimes.docker_streams import DeadlinePassed, Stream
 from tenants.runtimes.image import ensure_demo_image
-from zcplatform.lib.errors import DependencyTimeout, RunFailed
+from tenants.states import Reason
+from zcplatform.lib.errors import DependencyDown, DependencyTimeout, RunFailed
 
 LABEL_HELPER = "zcplatform.helper"
 MOUNT = "/tenant"
-PYTHON = "/usr/bin/python3"
 HELPER_S = 120
 MEMORY = 256 * MIB
 DONE = b"done\n"
@@ -60,7 +62,7 @@ def helper_body(helper: Helper, image: str) -> dict[str, Any]:
         host["PidMode"] = f"container:{helper.beside}"
     return {
         "Image": image,
-        "Entrypoint": [PYTHON, "-I", "-S", "-c", helper.script.read_text(), *helper.arguments],
+        "Entrypoint": [PYTHON_IN_IMAGE, "-I", "-S", "-c", helper.script.read_text(), *helper.arguments],
         "User": helper.user,
         "Labels": {LABEL_INSTANCE: settings.INSTANCE, LABEL_HELPER: helper.script.stem},
         "OpenStdin": True,
@@ -97,8 +99,16 @@ def _talk(engine: Engine, container: str, stdin: bytes) -> bytes:
     finally:
         stream.close()
     if not out.endswith(DONE):
-        raise RunFailed(f"A helper container failed: {err.decode(errors='replace')[-500:]}", type="folder_failed")
+        raise _failure(err.decode(errors="replace").strip())
     return out.removesuffix(DONE)
+
+
+def _failure(stderr: str) -> RunFailed | DependencyDown:
+    """From the last line of a traceback: a full disk may recover, anything else will not by itself."""
+    last = stderr.splitlines()[-1][-500:] if stderr else "no output"
+    if f"[Errno {errno.ENOSPC}]" in last or f"[Errno {errno.EDQUOT}]" in last:
+        return DependencyDown("No space left for the tenant's folder.", type=Reason.WAITING_FOR_STORAGE)
+    return RunFailed(f"A helper container failed: {last}", type=Reason.FOLDER_FAILED)
 
 
 def _outputs(stream: Stream, deadline: float) -> tuple[bytes, bytes]:

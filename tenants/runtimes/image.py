@@ -20,23 +20,23 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from py_compile import PycInvalidationMode
-from typing import IO
+from typing import IO, Any
 
 from django.conf import settings
+from docker.utils import parse_repository_tag
 
+from tenants.agents.demo import PROGRAM, PROGRAM_IN_IMAGE, PYTHON_IN_IMAGE
 from tenants.runtimes.docker_engine import PULL_S, Engine, Refused
 from tenants.states import Reason
 from zcplatform.lib.errors import DependencyTimeout, Misconfigured, RunFailed
 
 DEMO_REPOSITORY = "zcplatform-demo"
-DEMO_AGENT = "/opt/zcplatform/demo_agent.py"
-DEMO_AGENT_SOURCE = Path(__file__).parent.parent / "agents" / "demo_agent.py"
 LDD_S = 30
 CHANGES = [
     "ENV PATH=/usr/bin:/bin",
     "ENV PYTHONDONTWRITEBYTECODE=1",
-    'ENTRYPOINT ["/usr/bin/python3", "-I", "-S"]',
-    f'CMD ["{DEMO_AGENT}"]',
+    f'ENTRYPOINT ["{PYTHON_IN_IMAGE}", "-I", "-S"]',
+    f'CMD ["{PROGRAM_IN_IMAGE}"]',
     "LABEL zcplatform.image=demo",
 ]
 LEFT_OUT = frozenset(
@@ -96,6 +96,12 @@ def build_demo_image(engine: Engine) -> str:
     return found
 
 
+def image_facts(engine: Engine, found: str) -> dict[str, Any]:
+    """Names, id and size in bytes of the image ``found``."""
+    raw = engine.call("inspect_image", found)
+    return {"names": sorted(raw.get("RepoTags") or []), "id": raw["Id"], "size": raw["Size"]}
+
+
 def image_id(engine: Engine, name: str) -> str:
     """Empty when the engine has no such image."""
     try:
@@ -113,9 +119,9 @@ def _is_on_a_registry(name: str) -> bool:
 
 
 def _pull(engine: Engine, name: str) -> None:
-    repository, _, tag = name.rpartition(":") if ":" in name.rpartition("/")[2] else (name, "", "latest")
+    repository, tag = parse_repository_tag(name)
     try:
-        engine.call("pull", repository, tag=tag, limit_s=PULL_S)
+        engine.call("pull", repository, tag=tag or "latest", limit_s=PULL_S)
     except DependencyTimeout:
         raise
     except RunFailed as error:
@@ -143,10 +149,10 @@ def demo_content() -> Content:
     modules = dict(_standard_library(version))
     binaries = [interpreter, *(source for source in modules.values() if source.suffix == ".so")]
     return {
-        "usr/bin/python3": interpreter,
+        PYTHON_IN_IMAGE.lstrip("/"): interpreter,
         **modules,
         **shared_libraries(binaries),
-        DEMO_AGENT.lstrip("/"): DEMO_AGENT_SOURCE,
+        PROGRAM_IN_IMAGE.lstrip("/"): PROGRAM,
         **SMALL_FILES,
     }
 

@@ -44,7 +44,7 @@ class ProcessRuntime:
 
     def check(self) -> EngineInfo:
         """``detail`` says under whose uid agents will run, and what stands in the way of the tenant's own."""
-        closed = first_closed(Path(sys.executable)) or first_closed(Path(settings.HOME))
+        closed = first_closed(Path(sys.executable)) or first_closed(Path(settings.HOME) / "tenants")
         own = os.geteuid() == 0 and not closed
         detail = {
             "agents_run_as": "tenant" if own else "caller",
@@ -54,13 +54,17 @@ class ProcessRuntime:
         return EngineInfo(kind=self.kind, version=os.uname().release, detail=detail)
 
     def place(self, *, config_dir: str, data_dir: str, listen_port: int, folder: Path, port: int) -> Placement:
-        return Placement("127.0.0.1", port, PurePosixPath(folder / "config"), PurePosixPath(folder / "data"))
+        config, data = PurePosixPath(folder / "config"), PurePosixPath(folder / "data")
+        return Placement("127.0.0.1", port, config, data, in_container=False)
 
     def ensure_image(self, image: str) -> str:
         return self.kind
 
     def ensure_network(self, slot: int) -> str:
         return "host"
+
+    def remove_unused_networks(self) -> Sequence[str]:
+        return ()
 
     def create(self, spec: AgentSpec) -> Handle:
         """Here ``name_conflict`` is a run folder that another installation keeps in the same home. Misconfigured
@@ -131,7 +135,7 @@ class ProcessRuntime:
         record, state = run.ours(), run.state()
         if record is None or state.get("phase") != "running" or not alive(state):
             raise Conflict("The agent does not run.", type="not_running")
-        job = {**record["job"], "argv": [*argv], "uid": state["uid"], "may_keep_uid": False}
+        job = {**record["job"], "argv": [*argv], "uid": state["uid"], "paths": [], "may_keep_uid": False}
         answer = call_shim("once", run, {**job, "timeout_s": timeout_s, "cap": cap}, limit_s=timeout_s + SPAWN_S)
         head, _, output = answer.partition(b"\n")
         return ExecResult(output=output.decode("utf-8", "replace"), **json.loads(head))
@@ -145,7 +149,7 @@ def record_of(spec: AgentSpec) -> dict[str, Any]:
         "argv": list(spec.argv),
         "env": dict(spec.env),
         "cwd": folders[1],
-        "paths": folders,
+        "paths": [*(word for word in spec.argv if word.startswith("/")), *folders],
         "memory_mb": spec.memory_mb,
         "pids": spec.pids,
     }
@@ -196,7 +200,7 @@ def first_closed(path: Path) -> str:
     """The first folder on the way to ``path`` that only its owner or group may enter; empty when there is none."""
     for way in (path.absolute(), path.resolve()):
         for folder in reversed(way.parents):
-            if not folder.stat().st_mode & 0o001:
+            if folder.exists() and not folder.stat().st_mode & 0o001:
                 return str(folder)
     return ""
 

@@ -14,7 +14,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -183,7 +183,7 @@ def end_process(pid: int, start: int, *, patience_s: float) -> bool:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
         return True
-    with closing(os.fdopen(descriptor)):
+    try:
         if not send(pid, start, signal.SIGTERM):
             return True
         ended = select.poll()
@@ -193,6 +193,8 @@ def end_process(pid: int, start: int, *, patience_s: float) -> bool:
         send(pid, start, signal.SIGKILL)
         ended.poll(1000)
         return False
+    finally:
+        os.close(descriptor)
 
 
 def leftovers(state: dict[str, Any]) -> list[tuple[int, int]]:

@@ -46,9 +46,12 @@ class Log:
 
     def write(self, data):
         try:
-            if len(data) > self.room:
-                self.rotate()
-            self.room -= os.write(self.descriptor, data)
+            while data:
+                if self.room <= 0:
+                    self.rotate()
+                written = os.write(self.descriptor, data[: self.room])
+                self.room -= written
+                data = data[written:]
         except OSError:
             pass
 
@@ -67,7 +70,7 @@ class Keeper:
     """Runs the agent, starts it again when it ends, and writes down what it sees."""
 
     def __init__(self, folder, job):
-        self.folder = folder
+        self.folder, self.file = folder, os.path.join(folder, "state.json")
         self.log = Log(os.path.join(folder, "log"), job["log_size"], job["log_files"])
         self.group = Group(job, self.log.write)
         self.state = {
@@ -81,14 +84,25 @@ class Keeper:
         }
 
     def record(self, phase):
-        self.state.update(phase=phase, uid=self.group.uid, oom_killed=self.group.oom_killed)
-        temporary = os.path.join(self.folder, "state.json.tmp")
+        """Later failures are let be: what stands there still names this keeper, which is what counts."""
         try:
-            with open(temporary, "w") as file:
-                json.dump(self.state, file)
-            os.replace(temporary, os.path.join(self.folder, "state.json"))
+            self.write(phase)
         except OSError as error:
             self.log.write(f"zcplatform: the state could not be written: {error.strerror}\n".encode())
+
+    def write(self, phase):
+        self.state.update(phase=phase, uid=self.group.uid, oom_killed=self.group.oom_killed)
+        with open(self.file + ".tmp", "w") as file:
+            json.dump(self.state, file)
+        os.replace(self.file + ".tmp", self.file)
+
+    def first(self):
+        """The first start. No agent without a state: nobody would find its keeper again."""
+        self.write("starting")
+        failure = self.begin()
+        if failure:
+            os.unlink(self.file)
+        return failure
 
     def begin(self):
         failure = self.group.spawn()
@@ -175,7 +189,7 @@ def keep(folder, job):
         answer({"already": True})
         return
     keeper = Keeper(folder, job)
-    failure = keeper.begin()
+    failure = keeper.first()
     os.dup2(keeper.log.descriptor, 2)
     answer(failure or {})
     if failure is None:

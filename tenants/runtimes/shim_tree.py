@@ -3,6 +3,7 @@ and the readings of /proc by the runtime too. Standard library only."""
 
 import ctypes
 import errno
+import functools
 import json
 import os
 import resource
@@ -52,6 +53,7 @@ def session(pid):
     return int(fields[3]) if fields else None
 
 
+@functools.cache
 def boot_id():
     with open("/proc/sys/kernel/random/boot_id") as file:
         return file.read().strip()
@@ -86,6 +88,15 @@ def resident(pid):
             return int(file.read().split()[1]) * PAGE
     except (OSError, IndexError):
         return 0
+
+
+def proportional(pid):
+    """The same with shared pages divided among those who share them: exact, and dearer to read."""
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith(b"Pss:")) * 1024
+    except (OSError, StopIteration):
+        return resident(pid)
 
 
 # --- the child, between fork and exec ----------------------------------------------------------------------
@@ -128,9 +139,8 @@ def become(job, uid, keeper):
     if os.getppid() != keeper:
         os._exit(1)
     if uid is not None:
-        for path in (*job["argv"], *job["paths"]):
-            if path.startswith("/"):
-                check_reach(path)
+        for path in job["paths"]:
+            check_reach(path)
     os.chdir(job["cwd"])
     os.execvpe(job["argv"][0], job["argv"], {"PATH": PATH, **job["env"]})
 
@@ -232,8 +242,8 @@ class Group:
 
     def watch(self):
         """Memory and number of processes against the plan. This is a guard that looks twice a second, no wall."""
-        tree = descendants(os.getpid())
-        if sum(map(resident, tree)) > self.job["memory_mb"] * 1_048_576:
+        tree, limit = descendants(os.getpid()), self.job["memory_mb"] * 1_048_576
+        if sum(map(resident, tree)) > limit and sum(map(proportional, tree)) > limit:
             self.oom_killed = True
             self.sink(b"zcplatform: killed, over the memory limit of %d MB\n" % self.job["memory_mb"])
             self.kill()

@@ -198,6 +198,15 @@ def test_j4_even_when_the_caller_swallows_the_error(refuse_audit):
 
 
 @pytest.mark.django_db(transaction=True)
+def test_j4_and_even_when_the_row_was_refused_before_the_database_saw_it():
+    with transaction.atomic():
+        User.objects.create_user("new@example.org")
+        with suppress(AuditError):
+            record("user.tickle", actor=ANA)
+    assert not User.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
 def test_j4_a_change_that_fails_leaves_no_row():
     with pytest.raises(RuntimeError), transaction.atomic():
         record("user.create", actor=ANA)

@@ -213,6 +213,23 @@ def test_a_value_replaced_during_the_rotation_wins(values, monkeypatch):
     assert read_all() == values and versions() == [2]
 
 
+def test_a_secret_stored_under_the_old_version_behind_the_rotations_back_is_found_by_the_next_pass(values, monkeypatch):
+    old = Secret.objects.values().first()
+    reencrypt, passes = rotation._reencrypt, []
+
+    def slip_in(key, size, on_progress):
+        done = reencrypt(key, size, on_progress)
+        if not passes:
+            Secret.objects.filter(pk=old["id"]).update(**old)
+        passes.append(done)
+        return done
+
+    monkeypatch.setattr(rotation, "_reencrypt", slip_in)
+    assert services.rotate().retired == (1,)
+    assert len(passes) == 2
+    assert read_all() == values and versions() == [2]
+
+
 @pytest.mark.django_db(transaction=True)
 def test_reading_and_writing_goes_on_while_others_rotate(values, put):
     def act():
@@ -272,7 +289,8 @@ def test_i10_the_column_alone_does_not_decide_what_is_needed(values):
     Secret.objects.update(key_version=2)  # a row that lies about its ciphertext
     ring = keyring.load().appended("2030-01-01T00:00:00+00:00")
     keyring.save(ring)
-    services.rotate()
+    result = services.rotate()
+    assert len(result.unreadable) == 7 and result.retired == ()
     with pytest.raises(Conflict) as error:
         services.remove_key(1)
     assert error.value.details["secrets"] == 7
@@ -287,6 +305,16 @@ def test_i10_a_removal_killed_between_database_and_file_is_finished_by_the_next(
     services.remove_key(1)
     assert [key.version for key in keyring.load().keys] == [2]
     assert services.rotate().version == 3
+    assert read_all() == values
+
+
+def test_a_secret_that_came_back_under_a_retired_version_is_carried_over(values):
+    old = Secret.objects.values().first()
+    services.rotate()
+    Secret.objects.filter(pk=old["id"]).update(**old)
+    assert services.status()["unfinished"] is True and read_all() == values
+    result = services.rotate()
+    assert (result.resumed, result.version, result.reencrypted) == (True, 2, 1)
     assert read_all() == values
 
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from tests.architecture import ROOT
-from zcplatform import keys
 
 LIMIT_S = 60
 
@@ -58,23 +57,24 @@ def runs(pid: int) -> bool:
 
 
 class Home:
-    """A bootstrapped installation in ``folder``."""
+    """A bootstrapped installation in ``folder``; ``extra`` are settings."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **extra: str) -> None:
         self.folder = folder
         dropped = {"ZCPLATFORM_DATABASE_URL", "ZC_TEST_HOME"}
         self.env = {name: value for name, value in os.environ.items() if name not in dropped} | {
             "ZCPLATFORM_HOME": str(folder),
             "ZCPLATFORM_CONFIG": str(folder / "platform.toml"),
+            "ZCPLATFORM_RUNTIME": "process",
+            "ZCPLATFORM_ALLOW_UNPRIVILEGED_PROCESS": "1",
             "ZCPLATFORM_RUN_WORKERS": "2",
             "ZCPLATFORM_WEB_WORKERS": "1",
             "DJANGO_SETTINGS_MODULE": "zcplatform.settings",
             "PYTHONPATH": str(ROOT),
         }
-        keys.create_missing(folder / "keys")
-        vault = folder / "keys" / "vault.json"
-        vault.touch(mode=0o600)
-        self.manage("migrate", "--verbosity", "0").check_returncode()
+        self.env |= {f"ZCPLATFORM_{name}": value for name, value in extra.items()}
+        made = self.manage("bootstrap", "--admin-email", "ops@example.test")
+        assert made.returncode == 0, made.stderr
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, str(Path(__file__)), *arguments]
@@ -84,12 +84,12 @@ class Home:
             self.command(*arguments), env=self.env, cwd=self.folder, capture_output=True, text=True, timeout=LIMIT_S
         )
 
-    def give(self, cluster: str, name: str, *, seconds: float = 0) -> Path:
-        """Have ``cluster`` write the file that is returned, ``seconds`` after it began; ``.begun`` comes first."""
+    def give(self, cluster: str, name: str, *, seconds: float = 0, act: str = "write") -> Path:
+        """Have ``cluster`` do an ``act`` of ``tests.zcplatform.work``; returns the file that it writes."""
         out, folder = self.folder / name, self.folder / "todo"
         folder.mkdir(exist_ok=True)
         order = folder / f".{name}"
-        order.write_text(json.dumps({"cluster": cluster, "out": str(out), "seconds": seconds}))
+        order.write_text(json.dumps({"cluster": cluster, "out": str(out), "seconds": seconds, "act": act}))
         order.rename(folder / name)
         return out
 

@@ -1,11 +1,11 @@
 """``serve`` with real processes on a real database: killed, silenced, drained, and started twice."""
 
-import importlib.util
 import os
 import signal
 import socket
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 from django.core import checks
@@ -13,11 +13,11 @@ from django.core.checks.registry import registry
 from django.core.management import CommandError, call_command
 
 from tests.zcplatform.serving import Home, children_of, runs, tree_of, wait_for
+from vault.services import create_keyring
 from zcplatform import startup, supervisor, ticker
 from zcplatform.programs import Program
 
 READY = ("workers of runs: 2", "workers of sweeps: 2")
-needs_asgi = pytest.mark.skipif(not importlib.util.find_spec("zcplatform.asgi"), reason="zcplatform.asgi is not there")
 
 
 @pytest.fixture(scope="module")
@@ -25,55 +25,72 @@ def home(tmp_path_factory):
     return Home(tmp_path_factory.mktemp("home"))
 
 
-def test_both_clusters_work_and_come_back_after_every_kind_of_death(home):
+@pytest.fixture(scope="module")
+def served(home):
+    """One ``serve`` for the tests after which it must work as before."""
     with home.serve("--no-web") as serve:
         serve.wait_until_said(*READY)
-        wait_for(home.give("runs", "first").exists, "runs works")
-        wait_for(home.give("sweeps", "second").exists, "sweeps works")
-
-        # A worker at work: the cluster's own guard replaces it, the supervisor has nothing to do.
-        slow = home.give("runs", "slow", seconds=600)
-        wait_for(slow.with_name("slow.begun").exists, "a worker is busy")
-        before, main = serve.workers_of("runs"), serve.main_of("runs")
-        os.kill(busy_worker(serve, "runs"), signal.SIGKILL)
-        wait_for(lambda: set(serve.workers_of("runs")) - set(before), "a new worker")
-        assert serve.main_of("runs") == main
-
-        # The first process: its orphans end with it, and the supervisor starts a new cluster.
-        orphans = tree_of(serve.main_of("sweeps"))
-        assert len(orphans) >= 5
-        os.kill(serve.main_of("sweeps"), signal.SIGKILL)
-        wait_for(lambda: not any(map(runs, orphans)), "the orphans end")
-        wait_for(home.give("sweeps", "third").exists, "sweeps works again")
-        serve.wait_until_said("sweeps has ended")
+        yield serve
 
 
-def test_a_cluster_whose_queue_lock_died_with_an_idle_worker_is_found_and_restarted(home):
-    with home.serve("--no-web") as serve:
-        serve.wait_until_said(*READY)
-        wait_for(home.give("runs", "before-silence").exists, "runs works")
-        old = serve.main_of("runs")
-        for pid in serve.workers_of("runs"):  # one of them waits for the next task and holds the lock
-            os.kill(pid, signal.SIGKILL)
-        serve.wait_until_said("runs has fallen silent")
-        wait_for(home.give("runs", "after-silence").exists, "runs works again")
-        assert not runs(old)
-        assert "sweeps has" not in serve.log.read_text()
+def test_a_worker_killed_at_work_is_replaced_by_its_cluster(home, served):
+    wait_for(home.give("runs", "first").exists, "runs works")
+    slow = home.give("runs", "slow", seconds=600)
+    wait_for(slow.with_name("slow.begun").exists, "a worker is busy")
+    before, main = served.workers_of("runs"), served.main_of("runs")
+    os.kill(busy_worker(served, "runs"), signal.SIGKILL)
+    wait_for(lambda: set(served.workers_of("runs")) - set(before), "a new worker")
+    assert served.main_of("runs") == main
 
 
-def test_a_cluster_that_is_busy_to_the_last_worker_is_left_alone(home):
-    with home.serve("--no-web") as serve:
-        serve.wait_until_said(*READY)
-        main = serve.main_of("runs")
-        busy = [home.give("runs", f"busy-{n}", seconds=4.5) for n in range(2)]  # more than twice the patience here
-        waiting = home.give("runs", "waits-its-turn")
-        wait_for(waiting.exists, "the third has its turn")
-        assert serve.main_of("runs") == main
-        assert any(path.exists() for path in busy)
-        assert "fallen silent" not in serve.log.read_text()
+def test_a_cluster_whose_first_process_is_killed_ends_whole_and_is_started_again(home, served):
+    wait_for(home.give("sweeps", "second").exists, "sweeps works")
+    orphans = tree_of(served.main_of("sweeps"))
+    assert len(orphans) >= 5
+    os.kill(served.main_of("sweeps"), signal.SIGKILL)
+    wait_for(lambda: not any(map(runs, orphans)), "the orphans end")
+    wait_for(home.give("sweeps", "third").exists, "sweeps works again")
+    served.wait_until_said("sweeps has ended")
 
 
-def test_r19_sigterm_finishes_what_is_under_way(home):
+def test_a_cluster_that_is_busy_to_the_last_worker_is_left_alone(home, served):
+    main = served.main_of("runs")
+    busy = [home.give("runs", f"busy-{n}", seconds=4.5) for n in range(2)]  # more than twice the patience here
+    wait_for(home.give("runs", "waits-its-turn").exists, "the third has its turn")
+    assert any(path.exists() for path in busy)
+    assert served.main_of("runs") == main
+    assert "fallen silent" not in served.log.read_text()
+
+
+def test_a_cluster_whose_queue_lock_died_with_an_idle_worker_is_found_and_restarted(home, served):
+    wait_for(home.give("runs", "before-silence").exists, "runs works")
+    old, other = served.main_of("runs"), served.main_of("sweeps")
+    for pid in served.workers_of("runs"):  # one of them waits for the next task and holds the lock
+        os.kill(pid, signal.SIGKILL)
+    served.wait_until_said("runs has fallen silent")
+    wait_for(home.give("runs", "after-silence").exists, "runs works again")
+    assert not runs(old)
+    assert served.main_of("sweeps") == other
+
+
+def test_r18_one_serve_per_home_and_a_killed_one_leaves_only_the_agents(home, served):
+    second = home.manage("serve", "--no-web")
+    assert second.returncode == 2
+    assert f"already runs the workers of {home.folder} (pid {served.pid})" in second.stderr
+
+    note = home.give("runs", "agent", seconds=60, act="start_agent")
+    wait_for(note.exists, "an agent is started")
+    agent = int(note.read_text())
+    everything = set(served.everything()) - {agent}
+    assert len(everything) >= 10
+    served.process.kill()
+    served.process.wait()
+    wait_for(lambda: not any(map(runs, everything)), "every child ends")
+    assert runs(agent)
+    os.kill(agent, signal.SIGKILL)
+
+
+def test_r19_sigterm_finishes_what_is_under_way(home):  # on a home whose last serve was killed
     with home.serve("--no-web") as serve:
         serve.wait_until_said(*READY)
         out = home.give("runs", "under-way", seconds=2)
@@ -98,27 +115,8 @@ def test_a_second_signal_ends_it_at_once(home):
         assert not any(map(runs, everything))
 
 
-def test_r18_one_serve_per_home_and_none_of_it_outlives_a_killed_supervisor(home):
-    with home.serve("--no-web") as serve:
-        serve.wait_until_said(*READY)
-        second = home.manage("serve", "--no-web")
-        assert second.returncode == 2
-        assert f"already runs the workers of {home.folder} (pid {serve.pid})" in second.stderr
-
-        everything = serve.everything()
-        assert len(everything) >= 10
-        serve.process.kill()
-        serve.process.wait()
-        wait_for(lambda: not any(map(runs, everything)), "every child ends")
-    with home.serve("--no-web") as serve:
-        serve.wait_until_said(*READY)  # the lock went with its holder
-
-
-@needs_asgi
 def test_the_web_answers_and_ends_with_its_supervisor(home):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with home.serve("--no-workers", "--port", str(port)) as serve:
         serve.wait_until_said(f"web on http://127.0.0.1:{port}")
         assert status_of(port) < 500
@@ -126,6 +124,33 @@ def test_the_web_answers_and_ends_with_its_supervisor(home):
         [worker] = wait_for(lambda: children_of(master), "a web worker")
         serve.process.kill()
         wait_for(lambda: not runs(master) and not runs(worker), "the web ends")
+
+
+@pytest.mark.caddy
+def test_caddy_is_started_comes_back_and_ends_with_the_rest(tmp_path):
+    port, public = free_port(), free_port()
+    home = Home(tmp_path, ROUTER="caddy", CADDY_LISTEN=f"127.0.0.1:{public}", CADDY_HTTPS="0")
+    with home.serve("--no-workers", "--port", str(port)) as serve:
+        serve.wait_until_said("router: caddy", "web on")
+        caddy = caddy_of(serve)
+        os.kill(caddy, signal.SIGKILL)
+        serve.wait_until_said("caddy has ended")
+        wait_for(lambda: caddy_of(serve), "caddy is back")
+        everything = serve.everything()
+        serve.process.send_signal(signal.SIGTERM)
+        assert serve.process.wait(timeout=60) == 0
+        assert not any(map(runs, everything))
+
+
+def caddy_of(serve):
+    found = [pid for pid in children_of(serve.pid) if Path(f"/proc/{pid}/comm").read_text().strip() == "caddy"]
+    return found[0] if found else 0
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def status_of(port):
@@ -151,8 +176,8 @@ def refusal(*arguments):
 def complete(db, settings, tmp_path):
     """A home on which ``serve`` would start; nothing is started should a refusal fail to come."""
     settings.HOME = tmp_path
-    settings.VAULT_KEY_FILE = tmp_path / "vault.json"
-    settings.VAULT_KEY_FILE.touch()
+    settings.VAULT_KEY_FILE = tmp_path / "keys" / "vault.json"
+    create_keyring()
     settings.ROUTER = "direct"
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.tenants.runtimes.docker_bench import bench_on, need_engine, remove_labelled, sweep
+from tenants.runtimes.docker import DockerRuntime
+from tests.tenants.runtimes.docker_bench import bench_on, remove_labelled, sweep
 
 
 @pytest.fixture(scope="session")
 def installation():
     """The docker runtime of a test installation that leaves nothing behind."""
-    runtime = need_engine()
+    runtime = DockerRuntime()
     sweep(runtime)
     yield runtime
     sweep(runtime)

@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-import pytest
 from django.conf import settings
 
 from tenants.runtimes.base import LABEL_INSTANCE, AgentSpec, Handle
 from tenants.runtimes.docker import DockerRuntime
 from tenants.runtimes.docker_engine import CREATE_S, Engine, Refused
 from tests.tenants.runtimes.contract import Bench, Stranger, tiny_spec
-from zcplatform.lib.errors import DependencyDown
 
 PYTHON = "/usr/bin/python3"
 DEMO = "zcplatform-demo:latest"
-
-
-def need_engine() -> DockerRuntime:
-    """Skips without an engine, unless ``ZC_REQUIRE`` names docker."""
-    runtime = DockerRuntime()
-    try:
-        runtime.check()
-    except DependencyDown:
-        if "docker" in os.environ.get("ZC_REQUIRE", "").split(","):
-            raise
-        pytest.skip("no Docker Engine answers")
-    return runtime
 
 
 def sweep(runtime: DockerRuntime) -> None:

@@ -14,7 +14,7 @@ from tenants.runtimes.base import AgentState, Handle
 from tenants.runtimes.docker import DockerRuntime
 from tenants.runtimes.docker_engine import CREATE_S, Engine, Refused
 from tests.tenants.runtimes.contract import healthy, until
-from zcplatform.lib.errors import RunFailed
+from zcplatform.lib.errors import DependencyTimeout, RunFailed
 
 pytestmark = pytest.mark.docker
 
@@ -42,6 +42,35 @@ def test_r6_a_container_that_appears_between_look_and_create_is_adopted(docker_b
 
     monkeypatch.setattr(Engine, "call", overtaken)
     assert docker_bench.runtime.create(spec).id == made[0]
+
+
+@pytest.mark.parametrize("verb", ["create_container_from_config", "start", "remove_container"])
+def test_an_act_whose_reply_was_lost_is_found_done_the_next_time(docker_bench, monkeypatch, verb):
+    spec = docker_bench.make_spec()
+    call, lost = Engine.call, []
+
+    def drop(self, name, *args, **kwargs):
+        answer = call(self, name, *args, **kwargs)
+        if name == verb and not lost:
+            lost.append(answer)
+            raise DependencyTimeout("the reply was lost")
+        return answer
+
+    def everything():
+        handle = docker_bench.runtime.create(spec)
+        docker_bench.runtime.start(handle)
+        assert len(docker_bench.runtime.find(spec.tenant)) == 1
+        docker_bench.runtime.remove(handle)
+        return handle
+
+    monkeypatch.setattr(Engine, "call", drop)
+    with pytest.raises(DependencyTimeout):
+        everything()
+    if verb == "create_container_from_config":
+        assert everything().id == lost[0]["Id"]
+    else:
+        everything()
+    assert docker_bench.runtime.find(spec.tenant) == []
 
 
 def test_r6_another_tenant_of_ours_with_the_name_is_not_touched(docker_bench):
@@ -109,9 +138,9 @@ def test_a_network_that_is_gone_is_network_failed(docker_bench):
     assert failed.value.type == "network_failed"
 
 
-def test_a_command_that_is_not_in_the_image_is_bad_config(docker_bench):
+def test_a_command_that_is_not_in_the_image_is_a_crash_that_says_why(docker_bench):
     """With an init of its own the container starts, and its init says what is wrong."""
-    spec, handle = docker_bench.running(argv=("/no/such/program",))
+    _, handle = docker_bench.running(argv=("/no/such/program",))
     until(lambda: docker_bench.runtime.inspect(handle).restarts >= 1)
     assert "/no/such/program" in docker_bench.runtime.logs(handle)
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tenants.runtimes import docker_engine
+from tenants.runtimes.docker import DockerRuntime
 from tenants.runtimes.docker_engine import Engine, Refused, engine_at, reason_of
-from tests.tenants.runtimes.docker_bench import need_engine
 from zcplatform.lib.errors import DependencyDown, DependencyTimeout
 
 VERSION = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 21\r\n\r\n{"ApiVersion":"1.41"}'
@@ -143,7 +143,7 @@ def test_what_the_engine_says_is_given_a_reason(status, text, reason):
 
 @pytest.mark.docker
 def test_a_forked_child_makes_its_own_connection():
-    engine = need_engine().engine
+    engine = DockerRuntime().engine
     mine = engine._client()
     child = os.fork()
     if child == 0:
@@ -157,7 +157,7 @@ def test_a_forked_child_makes_its_own_connection():
 
 @pytest.mark.docker
 def test_threads_do_not_share_a_connection_and_processes_share_the_engine():
-    engine = need_engine().engine
+    engine = DockerRuntime().engine
     clients = []
     threads = [threading.Thread(target=lambda: clients.append(engine._client())) for _ in range(3)]
     for thread in threads:

@@ -11,6 +11,7 @@ from docker.transport.unixconn import UnixHTTPConnection
 
 from tenants.runtimes import docker_exec, kill_script
 from tests.tenants.runtimes.contract import alive, healthy, until
+from zcplatform.lib.errors import RunFailed
 
 pytestmark = pytest.mark.docker
 # A child in a session of its own, and one that closed its output; both carry the marker in their command line.
@@ -133,3 +134,13 @@ def test_the_mark_is_in_the_commands_environment_and_not_in_the_agents(serving):
     assert serving("import os; print(os.environ.get('ZCPLATFORM_EXEC', '') != '')").output == "True\n"
     inspected = serving.runtime.engine.call("inspect_container", serving.handle.id)
     assert docker_exec.MARK not in str(inspected)
+
+
+def test_a_helper_that_can_not_start_does_not_hide_the_time_limit(serving, unprivileged, monkeypatch):
+    """The container may have ended in the meantime, and nothing is left to kill."""
+
+    def refused(engine, helper):
+        raise RunFailed("cannot join the PID namespace of a container that is not running")
+
+    monkeypatch.setattr(docker_exec, "run_helper", refused)
+    assert serving("import time; time.sleep(3)", timeout_s=1).timed_out

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from tenants.runtimes import docker_helper
 from tenants.runtimes.docker import DockerRuntime
 from tenants.runtimes.docker_folders import HelperFolders
 from tests.tenants.runtimes.contract import alive, healthy, tiny_spec, until
 from tests.tenants.runtimes.docker_bench import PYTHON
-from zcplatform.lib.errors import RunFailed
+from zcplatform.lib.errors import DependencyDown, RunFailed
 
 pytestmark = [pytest.mark.docker, pytest.mark.root]
 UID = 23_456
@@ -219,3 +220,16 @@ def test_an_ordinary_user_in_the_engines_group_does_it_all(installation, home, s
         assert not trash.exists()
 
     assert as_ordinary_user(socket.stat().st_gid, act) == ""
+
+
+@pytest.mark.parametrize(
+    ("stderr", "kind", "reason"),
+    [
+        ("Traceback\nOSError: [Errno 28] No space left on device", DependencyDown, "storage_full"),
+        ("Traceback\nOSError: [Errno 20] Not a directory: 'data'", RunFailed, "folder_failed"),
+        ("", RunFailed, "folder_failed"),
+    ],
+)
+def test_r2_a_full_disk_waits_and_another_failure_does_not(stderr, kind, reason):
+    failure = docker_helper._failure(stderr)
+    assert (type(failure), failure.type) == (kind, reason)

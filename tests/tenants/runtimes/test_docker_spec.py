@@ -110,8 +110,10 @@ def test_g8_the_closed_sets_of_keys_are_those_of_the_golden_body():
 
 @pytest.mark.parametrize(
     "key",
-    ["Privileged", "CapAdd", "Binds", "PidMode", "Devices", "DeviceRequests", "Sysctls", "UsernsMode", "Runtime"]
-    + ["CgroupParent", "GroupAdd", "VolumesFrom", "ExtraHosts", "PublishAllPorts", "UTSMode", "OomScoreAdj"],
+    [
+        *("Privileged", "CapAdd", "Binds", "PidMode", "Devices", "DeviceRequests", "Sysctls", "UsernsMode", "Runtime"),
+        *("CgroupParent", "GroupAdd", "VolumesFrom", "ExtraHosts", "PublishAllPorts", "UTSMode", "OomScoreAdj"),
+    ],
 )
 def test_g8_an_unknown_key_of_host_config_fails(key):
     tampered = body()

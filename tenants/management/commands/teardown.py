@@ -1,0 +1,36 @@
+from argparse import ArgumentParser
+from typing import Any
+
+from django.conf import settings
+
+from tenants import services
+from tenants.cli import PlatformCommand, Telling, drive
+from tenants.models import Node, Tenant
+from tenants.runtimes import runtime_for
+from tenants.states import RunStatus
+
+
+class Command(PlatformCommand):
+    help = "Delete every tenant with its folder, and remove this installation's networks: before uninstalling."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("--yes", action="store_true", help="do not ask")
+
+    def run(self, **options: Any) -> bool:
+        tenants = list(Tenant.objects.alive())
+        question = (
+            f"This deletes {len(tenants)} tenants for good. Type the installation's id to go on: {settings.INSTANCE}"
+        )
+        self.confirm(question, settings.INSTANCE, yes=options["yes"])
+        runs = [services.delete(actor=self.actor, tenant=tenant, purge=True) for tenant in tenants]
+        ended = [drive(run, None if options["json"] else Telling(self.stdout.write)) for run in runs]
+        networks = [name for node in Node.objects.all() for name in runtime_for(node).remove_unused_networks()]
+        failed = [run.error or run.reason for run in ended if run.status != RunStatus.SUCCEEDED]
+        if options["json"]:
+            self.print_json({"deleted": len(ended) - len(failed), "networks": networks, "failed": failed})
+        else:
+            self.stdout.write(f"{len(ended) - len(failed)} tenants deleted, {len(networks)} networks removed")
+        for line in failed:
+            self.stderr.write(self.style.ERROR(line))
+        return not failed
