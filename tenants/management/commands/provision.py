@@ -9,6 +9,7 @@ from django.core.management.base import CommandError
 
 from accounts.models import User
 from tenants import services
+from tenants.channels import CHANNELS
 from tenants.cli import TenantCommand
 from tenants.configuration import ConfigInput
 from zcplatform.lib.redact import SecretStr
@@ -33,7 +34,7 @@ class Command(TenantCommand):
             action="append",
             default=[],
             metavar="KIND:FIELD=VALUE,...",
-            help="a channel to add; a secret's value may be @NAME, an environment variable",
+            help="a channel to add; @NAME takes the value from the environment, items of a list are parted by ;",
         )
         parser.add_argument("--no-deploy", action="store_true", help="create it as a draft")
         parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -101,5 +102,18 @@ def _channel(text: str) -> tuple[str, dict[str, Any]]:
         name, found, value = pair.partition("=")
         if not found:
             raise CommandError(f"--channel {kind}: “{pair}” is not FIELD=VALUE.", returncode=2)
-        values[name] = os.environ.get(value[1:], "") if value.startswith("@") else value
+        values[name] = _value(kind, name, os.environ.get(value[1:], "") if value.startswith("@") else value)
     return kind, values
+
+
+def _value(kind: str, name: str, text: str) -> Any:
+    """The text of an argument as the type that the channel's schema gives the field; the schema checks the rest."""
+    fields = {field.name: field.type for field in CHANNELS[kind].fields} if kind in CHANNELS else {}
+    match fields.get(name):
+        case "list":
+            return [item for item in text.split(";") if item]
+        case "integer" if text.lstrip("-").isdigit():
+            return int(text)
+        case "boolean" if text in ("true", "false"):
+            return text == "true"
+    return text
