@@ -30,7 +30,7 @@ class Installation(Demo):
     """The demo's own way of bringing a platform up, with another story to tell."""
 
     def __init__(self, home: Path) -> None:
-        super().__init__("docker", home, lambda _line: None)
+        super().__init__("docker", home, lambda _line: None, ports=(18_180, 18_543))
         self.env = {name: value for name, value in self.env.items() if name != "DJANGO_SETTINGS_MODULE"}
         # Of the suite's own environment only this must not leak into the installation under test.
         for name in ("ZCPLATFORM_DATABASE_URL", "ZC_TEST_HOME"):
