@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import httpx
+from django.core.management.base import CommandError
 
 from tenants import tokens
 from tenants.cli import TenantCommand
@@ -25,6 +26,8 @@ class Command(TenantCommand):
         parser.add_argument("--stream", action="store_true", help="print the answer as it comes")
 
     def act(self, tenant: Tenant, **options: Any) -> None:
+        if options["stream"] and options["json"]:
+            raise CommandError("--stream prints text as it comes; use it without --json.", returncode=2)
         row, token = tokens.mint(tenant, "chat command", created_by=self.actor.label, expires_at=clock.now() + LIFETIME)
         body = {"messages": [{"role": "user", "content": options["text"]}], "stream": options["stream"]}
         base, headers = router().connect(tenant.slug)
