@@ -36,7 +36,7 @@ class Command(TenantCommand):
             action="append",
             default=[],
             metavar="KIND:FIELD=VALUE,...",
-            help="a channel to add; give the field of a list once per item; @NAME takes an environment variable's value",
+            help="a channel to add; a list's field is given once per item; @NAME takes an environment variable's value",
         )
         parser.add_argument("--no-deploy", action="store_true", help="create it as a draft")
         parser.add_argument("--json", action="store_true", help="print one JSON object")
