@@ -32,10 +32,14 @@ class Command(TenantCommand):
         body = {"messages": [{"role": "user", "content": options["text"]}], "stream": options["stream"]}
         base, headers = router().connect(tenant.slug)
         headers = {**headers, "Authorization": f"Bearer {token.reveal()}"}
+        # The connection goes to the loopback; the certificate is the tenant's.
+        name = {"sni_hostname": headers["Host"].rpartition(":")[0] or headers["Host"]} if "Host" in headers else {}
         try:
             with (
                 httpx.Client(timeout=TIMEOUT_S, trust_env=False) as client,
-                client.stream("POST", f"{base}/v1/chat/completions", json=body, headers=headers) as answer,
+                client.stream(
+                    "POST", f"{base}/v1/chat/completions", json=body, headers=headers, extensions=name
+                ) as answer,
             ):
                 self._print(answer, **options)
         except httpx.HTTPError as error:
