@@ -21,12 +21,14 @@ from typing import Any
 
 import httpx
 
+from zcplatform.lib import env
 from zcplatform.lib.errors import Misconfigured
 
 ADMIN = "admin@example.test"
 NAMES = ("Acme", "Globex")
 START_S = 60
 STOP_S = 40
+INHERITED = {f"{env.PREFIX}DOCKER_HOST", f"{env.PREFIX}IMAGE_DEMO"}
 Say = Callable[[str], None]
 
 
@@ -45,7 +47,9 @@ class Demo:
 
     def __post_init__(self) -> None:
         self.web, self.proxy = (_free_port(port) for port in self.ports)
-        self.env = {**os.environ, **self._settings()}
+        # Nothing of another installation's: its DATABASE_URL here, and the demo's teardown would be its end.
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(env.PREFIX) or k in INHERITED}
+        self.env = inherited | self._settings()
 
     def _settings(self) -> dict[str, str]:
         values = {
@@ -64,7 +68,7 @@ class Demo:
             "LOG_FORMAT": "json",
             "WEB_WORKERS": "1",
         }
-        return {f"ZCPLATFORM_{name}": value for name, value in values.items()}
+        return {f"{env.PREFIX}{name}": value for name, value in values.items()}
 
     @contextmanager
     def part(self, name: str, told: str) -> Iterator[None]:

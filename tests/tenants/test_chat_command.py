@@ -70,9 +70,8 @@ def test_chat_tells_what_the_door_refused(agent):
     agent.status = 500
     done = manage("chat", "acme", "hello")
     assert done.code == 1
-    assert done.err
+    assert done.err == "The agent did not answer as it should."
     assert not AccessToken.objects.exists()
-    print(done.err)
 
 
 def test_chat_where_nobody_listens(agent, settings):

@@ -12,7 +12,6 @@ from tenants import services
 from tenants.channels import CHANNELS
 from tenants.cli import TenantCommand, summary
 from tenants.configuration import ConfigInput
-from tenants.fields import Field, typed
 from zcplatform.lib.errors import NotFound
 from zcplatform.lib.redact import SecretStr
 
@@ -36,7 +35,7 @@ class Command(TenantCommand):
             action="append",
             default=[],
             metavar="KIND:FIELD=VALUE,...",
-            help="a channel to add; a list's field is given once per item; @NAME takes an environment variable's value",
+            help="a channel to add; @NAME takes the value from the environment, items of a list are parted by ;",
         )
         parser.add_argument("--no-deploy", action="store_true", help="create it as a draft")
         parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -94,14 +93,26 @@ def _secret(variable: str | None, provider: str | None) -> SecretStr | None:
 
 def _channel(text: str) -> tuple[str, dict[str, Any]]:
     kind, _, rest = text.partition(":")
-    texts: dict[str, list[str]] = {}
+    values: dict[str, Any] = {}
     for pair in filter(None, rest.split(",")):
         name, found, value = pair.partition("=")
         if not found:
             raise CommandError(f"--channel {kind}: “{pair}” is not FIELD=VALUE.", returncode=2)
-        texts.setdefault(name, []).append(_variable(value[1:]) if value.startswith("@") else value)
-    fields = {field.name: field for field in CHANNELS[kind].fields} if kind in CHANNELS else {}
-    return kind, {name: typed(fields.get(name, Field(name, name)), given) for name, given in texts.items()}
+        values[name] = _value(kind, name, _variable(value[1:]) if value.startswith("@") else value)
+    return kind, values
+
+
+def _value(kind: str, name: str, text: str) -> Any:
+    """The text of an argument as the type that the channel's schema gives the field; the schema checks the rest."""
+    fields = {field.name: field.type for field in CHANNELS[kind].fields} if kind in CHANNELS else {}
+    match fields.get(name):
+        case "list":
+            return [item for item in text.split(";") if item]
+        case "integer" if text.lstrip("-").isdigit():
+            return int(text)
+        case "boolean" if text in ("true", "false"):
+            return text == "true"
+    return text
 
 
 def _variable(name: str) -> str:
