@@ -65,6 +65,26 @@ def check_url(value: str, *, field: str) -> str:
     return value.rstrip("/")
 
 
+def typed(field: Field, texts: list[str]) -> Any:
+    """What was typed for a field, once or, for a list, several times, as the type that ``clean`` expects.
+
+    Text that is no such value is left as it is, for ``clean`` to refuse. InvalidField when it was given twice.
+    """
+    if field.type == "list":
+        return texts
+    if len(texts) > 1:
+        raise InvalidField(f"“{field.name}” is given {len(texts)} times.", field=field.name)
+    text = texts[0]
+    if field.type == "boolean":
+        return {"true": True, "false": False}.get(text, text)
+    if field.type in ("integer", "number"):
+        try:
+            return int(text) if field.type == "integer" else float(text)
+        except ValueError:
+            return text
+    return text
+
+
 def clean(field: Field, value: Any) -> Any:
     """The value as it is stored: str, int, float, bool, list of str, or SecretStr. InvalidField names the field."""
     if field.type == "boolean":

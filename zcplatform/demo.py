@@ -41,9 +41,10 @@ class Demo:
     seconds: dict[str, float] = field(default_factory=dict)
     serve: subprocess.Popen[bytes] | None = None
     tenants: list[dict[str, Any]] = field(default_factory=list)
+    ports: tuple[int, int] = (8_080, 8_443)
 
     def __post_init__(self) -> None:
-        self.web, self.proxy = _free_port(8_080), _free_port(8_443)
+        self.web, self.proxy = (_free_port(port) for port in self.ports)
         self.env = {**os.environ, **self._settings()}
 
     def _settings(self) -> dict[str, str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.conf import settings
+from django_q.tasks import async_task
 
 from zcplatform import caddy_process
 from zcplatform.board import Board
@@ -22,7 +23,7 @@ from zcplatform.pulse import Pulse
 class Program:
     """One child: what to run, how to see that it is ready, and what to say then.
 
-    ``prepare`` is called before every start. A cluster has a ``pulse``.
+    ``prepare`` is called before every start, ``on_ready`` whenever it became ready. A cluster has a ``pulse``.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Program:
     ready_line: str
     env: dict[str, str] = field(default_factory=dict)
     prepare: Callable[[], object] = lambda: None
+    on_ready: Callable[[], object] = lambda: None
     pulse: Pulse | None = None
 
 
@@ -72,8 +74,14 @@ def caddy() -> Program:
         env=command.env,
         prepare=caddy_process.prepare,
         is_ready=lambda: _accepts(str(command.socket)),
+        on_ready=_push_routes,
         ready_line=f"router: caddy on {settings.CADDY_LISTEN}",
     )
+
+
+def _push_routes() -> None:
+    """A Caddy that has just started is empty; the sweep would find that within 30 s, but nobody should wait."""
+    async_task("tenants.tasks.sync_routes", cluster="runs", task_name="routes")
 
 
 def _environment(**ours: str) -> dict[str, str]:
