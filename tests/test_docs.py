@@ -10,7 +10,7 @@ from zcplatform import keys
 from zcplatform.platform_toml import PlanLimits, PlatformToml
 
 CONFIGURATION, COMMANDS = ROOT / "docs" / "configuration.md", ROOT / "docs" / "commands.md"
-INVENTED = ("echo2", "NNNN", "platform.toml")  # of the examples, or the reader's own
+INVENTED = ("echo2", "NNNN", "platform.toml", "vault.json")  # the examples' names, and the reader's own files
 
 
 def name_of(path):
