@@ -24,8 +24,8 @@ import httpx
 from zcplatform.lib import env
 from zcplatform.lib.errors import Misconfigured
 
-ADMIN = "admin@example.test"
-NAMES = ("Acme", "Globex")
+CAST = Path(__file__).resolve().parent.parent / "fixtures" / "demo.json"
+"""Who appears in the demo: the super-admin's address, and the tenants with their plans."""
 START_S = 60
 STOP_S = 40
 INHERITED = {f"{env.PREFIX}DOCKER_HOST", f"{env.PREFIX}IMAGE_DEMO"}
@@ -87,13 +87,15 @@ class Demo:
 
     def up(self) -> None:
         """Bootstrap, serve, and provision the two tenants."""
+        cast = json.loads(CAST.read_text())
         with self.part("bootstrap", "folders, keys, database, super-admin"):
-            self.manage("bootstrap", "--admin-email", ADMIN, "--json")
+            self.manage("bootstrap", "--admin-email", cast["admin"], "--json")
         with self.part("serve", "web, workers and Caddy"):
             self._serve()
-        for name in NAMES:
+        for tenant in cast["tenants"]:
+            name = tenant["name"]
             with self.part(f"provision_{name.lower()}", f"tenant {name} on the runtime {self.runtime}"):
-                made = self.manage("provision", name, "--plan", "pro", "--runtime", self.runtime, "--json")
+                made = self.manage("provision", name, "--plan", tenant["plan"], "--runtime", self.runtime, "--json")
                 self.tenants.append(json.loads(made))
 
     def chat(self) -> dict[str, Any]:
@@ -174,7 +176,7 @@ def stay(runtime: str, home: Path, say: Say) -> None:
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
     try:
         demo.up()
-        link = demo.manage("login_link", ADMIN).strip().splitlines()[-1]
+        link = demo.manage("login_link", json.loads(CAST.read_text())["admin"]).strip().splitlines()[-1]
         tenant = demo.tenants[0]
         say(f"\nAdmin, one-time login link:\n  {link}\n\nTenants:")
         for made in demo.tenants:
