@@ -1,6 +1,6 @@
 """What the commands that act on tenants share: finding the tenant, following a run, the same output everywhere.
 
-Exit codes: 0 done, 1 refused or failed, 2 wrong usage.
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -9,32 +9,46 @@ import json
 import sys
 import threading
 import time
+import uuid
 from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import connection
+from django.db import OperationalError, ProgrammingError, connection
 
 from tenants.models import Run, Tenant
 from tenants.provisioning.plans import PROCEDURE, step_names
 from tenants.provisioning.runner import execute
 from tenants.routing import router
-from tenants.states import RunStatus, StepStatus
+from tenants.states import ACTIVE_RUN, RunStatus, StepStatus
 from zcplatform.lib.actors import OPERATOR
 from zcplatform.lib.errors import NotFound, ZCError
 
 MARKS = {StepStatus.DONE: "✓", StepStatus.FAILED: "✗", StepStatus.UNDONE: "↺"}
+GIVE_BACK_S = 6.0
+"""How long an interrupted command waits for its worker to give the run back; then the lease has to run out."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C while a run was followed; the text says what becomes of the run."""
 
 
 def find_tenant(name: str) -> Tenant:
     """A living tenant by slug or public id; NotFound otherwise."""
     rows = Tenant.objects.alive().select_related("node", "plan", "config")
-    tenant = rows.filter(slug=name).first()
-    if tenant is None and len(name) == 36:
-        tenant = next((t for t in rows.iterator() if str(t.public_id) == name), None)
+    public_id = _uuid(name)
+    tenant = rows.filter(public_id=public_id).first() if public_id else rows.filter(slug=name).first()
     if tenant is None:
         raise NotFound(f"There is no tenant “{name}”.")
     return tenant
+
+
+def _uuid(text: str) -> uuid.UUID | None:
+    """None for a slug: no slug is as long as the shortest spelling of a UUID."""
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        return None
 
 
 class PlatformCommand(BaseCommand):
@@ -53,6 +67,12 @@ class PlatformCommand(BaseCommand):
                 self.print_json({"error": {"type": error.type, "message": error.message, "details": error.details}})
                 sys.exit(1)
             raise CommandError(error.message, returncode=1) from error
+        except (OperationalError, ProgrammingError) as error:
+            message = f"The database can't be used: {error}. A new installation needs: zcplatform bootstrap"
+            raise CommandError(message, returncode=1) from error
+        except KeyboardInterrupt as error:
+            self.stderr.write(str(error) or "Interrupted.")
+            sys.exit(130)
         if ok is False:
             sys.exit(1)
 
@@ -61,7 +81,7 @@ class PlatformCommand(BaseCommand):
         raise NotImplementedError
 
     def print_json(self, value: Any) -> None:
-        self.stdout.write(json.dumps(value, indent=2, default=str))
+        self.stdout.write(json.dumps(value, indent=2, default=str, ensure_ascii=False))
 
     def confirm(self, question: str, answer: str, *, yes: bool) -> None:
         """Ask for ``answer`` to be typed, unless ``--yes``; CommandError when it is not."""
@@ -70,7 +90,11 @@ class PlatformCommand(BaseCommand):
         if not sys.stdin.isatty():
             raise CommandError("This asks for a confirmation; use --yes where nobody can answer.", returncode=2)
         self.stdout.write(question)
-        if input("> ").strip() != answer:
+        try:
+            typed = input("> ").strip()
+        except EOFError:
+            typed = ""
+        if typed != answer:
             raise CommandError("Not confirmed; nothing was changed.", returncode=1)
 
 
@@ -92,85 +116,117 @@ class TenantCommand(PlatformCommand):
         run = drive(run, None if as_json else Telling(self.stdout.write))
         tenant = Tenant.objects.select_related("node").get(pk=run.tenant_id)
         if as_json:
-            self.print_json(summary(run, tenant) | more)
+            self.print_json(summary(tenant, run) | more)
         elif run.status == RunStatus.SUCCEEDED:
             self.stdout.write(self.style.SUCCESS(f"{tenant.slug}: {tenant.status}  {_url(tenant)}".rstrip()))
         else:
-            self.stderr.write(self.style.ERROR(f"{tenant.slug}: {run.kind} {run.status}: {run.error or run.reason}"))
+            self.stderr.write(self.style.ERROR(outcome(run)))
         return run.status == RunStatus.SUCCEEDED
 
     def applies_later(self, tenant: Tenant, *, as_json: bool) -> None:
         """Say that a change is stored and waits for the next start."""
         if as_json:
-            self.print_json({"tenant": tenant.slug, "status": tenant.status, "run": None})
+            self.print_json(summary(tenant, None))
         else:
             self.stdout.write(f"{tenant.slug}: stored; it takes effect at the next start")
 
 
 class Telling:
-    """Prints each step once when it ends, and once what a run waits for."""
+    """Prints each step once when it ends and once when it is undone, and once what a run waits for."""
 
     def __init__(self, write: Any) -> None:
-        self.write, self.told, self.waiting = write, set[int](), ""
+        self.write, self.told, self.waiting = write, set[tuple[int, str]](), ""
 
     def __call__(self, run: Run) -> None:
         for step in run.steps.all():
-            if step.pk in self.told or step.status not in MARKS or step.finished_at is None:
+            if (step.pk, step.status) in self.told or step.status not in MARKS or step.finished_at is None:
                 continue
-            self.told.add(step.pk)
-            seconds = (step.finished_at - step.started_at).total_seconds()
-            self.write(f"  {MARKS[StepStatus(step.status)]} {step.name:<18}{seconds:6.1f} s")
-        waiting = f"{run.get_reason_display()}" if run.status == RunStatus.PARKED else ""
+            self.told.add((step.pk, step.status))
+            undone = step.status == StepStatus.UNDONE
+            took = "  undone" if undone else f"{(step.finished_at - step.started_at).total_seconds():6.1f} s"
+            self.write(f"  {MARKS[StepStatus(step.status)]} {step.name:<18}{took}")
+        waiting = str(run.get_reason_display()) if run.status == RunStatus.PARKED else ""
         if waiting and waiting != self.waiting:
             self.write(f"  ◐ {waiting}")
         self.waiting = waiting
 
 
 def drive(run: Run, tell: Telling | None = None, *, timeout_s: float = 900) -> Run:
-    """Execute the run here as far as the workers leave it to us, until it ends or ``timeout_s`` is over."""
-    done = threading.Event()
+    """Execute the run here as far as the workers leave it to us, until it ends or ``timeout_s`` is over.
 
-    def work() -> None:
-        try:
-            while not done.is_set():
-                execute(run.pk, PROCEDURE)
-                run_now = Run.objects.get(pk=run.pk)
-                if not run_now.is_active:
-                    return
-                done.wait(0.1)
-        finally:
-            connection.close()
-
-    worker = threading.Thread(target=work, name="run")
+    ``Interrupted`` at Ctrl-C. A run that is not at its end then is the workers' to finish, as after a crash.
+    """
+    worker = _Worker(run.pk)
     worker.start()
     until = time.monotonic() + timeout_s
     try:
-        while worker.is_alive() and time.monotonic() < until:
-            worker.join(0.2)
+        while not worker.ended.wait(0.2) and time.monotonic() < until:
             if tell:
                 tell(Run.objects.get(pk=run.pk))
+    except KeyboardInterrupt:
+        text = f"Interrupted. The {run.kind} itself goes on with the workers of serve (run {run.public_id})."
+        raise Interrupted(text) from None
     finally:
-        done.set()
-    worker.join()
-    return Run.objects.get(pk=run.pk)
+        worker.done.set()
+        worker.ended.wait(GIVE_BACK_S)
+    run = Run.objects.get(pk=run.pk)
+    if tell:
+        tell(run)
+    return run
 
 
-def summary(run: Run, tenant: Tenant) -> dict[str, Any]:
-    """A run and its tenant as the commands print them with ``--json``."""
-    steps = {step.name: step for step in run.steps.all()}
+class _Worker(threading.Thread):
+    """A daemon, because nobody waits for an image to be pulled after Ctrl-C: its lease runs out, others take over.
+
+    It tells its end by an event: a ``join`` that Ctrl-C interrupts takes the thread for ended (CPython 3.11).
+    """
+
+    def __init__(self, run_id: int) -> None:
+        super().__init__(name="run", daemon=True)
+        self.run_id, self.done, self.ended = run_id, threading.Event(), threading.Event()
+
+    def run(self) -> None:
+        active = Run.objects.filter(pk=self.run_id, status__in=ACTIVE_RUN)
+        try:
+            while not self.done.is_set() and active.exists():
+                execute(self.run_id, PROCEDURE)
+                self.done.wait(0.1)
+        finally:
+            connection.close()
+            self.ended.set()
+
+
+def outcome(run: Run) -> str:
+    """One line about a run that did not succeed."""
+    head = f"{run.tenant.slug}: {run.kind} {run.status}"
+    if run.is_active:
+        waits = f" ({run.get_reason_display()})" if run.reason else ""
+        return f"{run.tenant.slug}: {run.kind} is not at its end yet{waits}; it goes on with the workers of serve"
+    if run.status == RunStatus.CANCELLED:
+        return f"{head}: another request took its place"
+    return f"{head}: {run.error or run.get_reason_display()}"
+
+
+def summary(tenant: Tenant, run: Run | None) -> dict[str, Any]:
+    """A tenant and its run as the commands print them with ``--json``; without a run nothing had to be done."""
     return {
         "tenant": tenant.slug,
         "id": str(tenant.public_id),
         "status": tenant.status,
         "reason": tenant.reason,
         "url": _url(tenant),
-        "run": {
-            "id": str(run.public_id),
-            "kind": run.kind,
-            "status": run.status,
-            "error": run.error,
-            "steps": [{"name": n, "status": steps[n].status if n in steps else "pending"} for n in step_names(run)],
-        },
+        "run": _run_summary(run) if run else None,
+    }
+
+
+def _run_summary(run: Run) -> dict[str, Any]:
+    steps = {step.name: step for step in run.steps.all()}
+    return {
+        "id": str(run.public_id),
+        "kind": run.kind,
+        "status": run.status,
+        "error": run.error,
+        "steps": [{"name": n, "status": steps[n].status if n in steps else "pending"} for n in step_names(run)],
     }
 
 

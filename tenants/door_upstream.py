@@ -46,8 +46,9 @@ class Upstream:
         """Send a request and give the answer, whatever its status, before its body is read."""
         url = f"http://{agent.address}:{agent.port:d}{path}"
         plain = {"Accept-Encoding": "identity", **headers}
+        limits = httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S, pool=CONNECT_TIMEOUT_S)
         try:
-            async with self._open().stream(method, url, headers=plain, content=body) as response:
+            async with self._open().stream(method, url, headers=plain, content=body, timeout=limits) as response:
                 yield response
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise DependencyDown("The agent does not answer.", type="agent_unreachable", retry_after=5) from error
@@ -60,7 +61,6 @@ class Upstream:
         if self._client is None:
             self._client = httpx.AsyncClient(
                 transport=AiohttpTransport(client=_session, verify=False, trust_env=False),
-                timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S, pool=CONNECT_TIMEOUT_S),
                 follow_redirects=False,
                 trust_env=False,
                 # Agents share an address and differ by port, which cookies do not know: none is ever kept.

@@ -27,7 +27,7 @@ from tenants.runtimes.base import AgentState, Observed, Runtime
 from tenants.states import ACTIVE_RUN, Desired, RunKind, Status
 from zcplatform.lib import claims, clock
 from zcplatform.lib.actors import SYSTEM
-from zcplatform.lib.errors import Conflict, DependencyDown
+from zcplatform.lib.errors import Conflict, DependencyDown, FaultError
 
 log = logging.getLogger(__name__)
 
@@ -106,8 +106,8 @@ def sync_routes() -> list[Difference]:
     """Bring the router to the desired routes and tell what was wrong with it."""
     try:
         result = routes.sync()
-    except DependencyDown as error:
-        log.warning("routes can't be looked at", extra={"type": error.type})
+    except FaultError as error:
+        log.warning("routes can't be settled", extra={"type": error.type, "error": error.message})
         return []
     return route_differences(result)
 
@@ -158,7 +158,7 @@ def _cause(runtime: Runtime, tenant: Tenant, current: Observed | None) -> str:
 def _agent_cause(tenant: Tenant, current: Observed | None) -> str:
     if current is None or current.state == AgentState.ABSENT:
         return "agent_absent"
-    if current.state != AgentState.RUNNING and not current.restarts:
+    if current.state != AgentState.RUNNING:
         return "agent_down"
     return "agent_differs" if current.fingerprint != tenant.fingerprint else ""
 

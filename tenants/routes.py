@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+import logging
+
 from tenants.agents import agent_kind
 from tenants.models import Tenant
 from tenants.routing import router
 from tenants.routing.base import Route, SyncResult
+from zcplatform.lib.errors import InvalidField
+from zcplatform.lib.slugs import check_slug
+
+log = logging.getLogger(__name__)
 
 
 def desired() -> list[Route]:
     """One route for every tenant that is to be reachable, from the database."""
     rows = Tenant.objects.routed().order_by("pk").values_list("public_id", "slug", "port", "agent_kind")
-    return [Route(str(pid), slug, port, agent_kind(kind).public_paths) for pid, slug, port, kind in rows]
+    return [
+        Route(str(public_id), slug, port, agent_kind(kind).public_paths)
+        for public_id, slug, port, kind in rows
+        if _may_be_routed(slug)
+    ]
+
+
+def _may_be_routed(slug: str) -> bool:
+    """A name that became reserved after the tenant was made must not keep everybody else from being routed."""
+    try:
+        check_slug(slug)
+    except InvalidField as error:
+        log.error("tenant is not routed", extra={"slug": slug, "type": error.type})
+        return False
+    return True
 
 
 def sync() -> SyncResult:

@@ -59,6 +59,7 @@ class Reason(models.TextChoices):
     PORT_CONFLICT = "port_conflict", "the port is taken by something else"
     FOLDER_FAILED = "folder_failed", "the tenant's folder could not be prepared"
     FOLDER_UNREACHABLE = "folder_unreachable", "the tenant's uid can't reach its folder or program"
+    MISCONFIGURED = "misconfigured", "a setting of the platform has to be mended"
     VAULT_UNAVAILABLE = "vault_unavailable", "a secret could not be opened"
     SPEC_DRIFT = "spec_drift", "what runs differs from what was asked for"
     INTERNAL_ERROR = "internal_error", "an error of the platform itself"

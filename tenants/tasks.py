@@ -25,5 +25,9 @@ def reconcile_sweep() -> int:
     return reconcile.sweep()
 
 
+def sync_routes() -> int:
+    return len(reconcile.sync_routes())
+
+
 def purge_trash() -> int:
     return trash.purge_old()

@@ -29,12 +29,12 @@ from zcplatform import keys  # noqa: E402
 keys.create_missing(_home / "keys")
 
 from zcplatform.settings import *  # noqa: E402, F403
-from zcplatform.settings import DATABASES, MIDDLEWARE  # noqa: E402
+from zcplatform.settings import DATABASES, INSTANCE, MIDDLEWARE  # noqa: E402
 
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     # A real file, so that threads and worker processes see the same database as the test.
     DATABASES["default"]["TEST"] = {"NAME": str(_home / "test.db")}
 MIDDLEWARE = [m for m in MIDDLEWARE if "whitenoise" not in m]
 PORT_RANGE = (21_001, 22_500)
-CONTAINER_PREFIX = "zctest"
+CONTAINER_PREFIX = f"zct-{INSTANCE[:6]}"  # two suites may run on one engine
 SUBNET_POOL = "10.214.0.0/16"

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from uvicorn_worker import UvicornWorker
+
 from zcplatform import leash
 
-worker_class = "uvicorn_worker.UvicornWorker"
+
+class Worker(UvicornWorker):
+    """Without uvicorn's own reading of forwarded headers: ``zcplatform.lib.client_ip`` is the one place for it."""
+
+    CONFIG_KWARGS = {**UvicornWorker.CONFIG_KWARGS, "proxy_headers": False}
+
+
+worker_class = "zcplatform.gunicorn_conf.Worker"
 graceful_timeout = 25  # seconds for open requests and streams; serve itself allows 30
 control_socket_disable = True
 proc_name = "zcplatform-web"

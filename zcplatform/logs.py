@@ -23,6 +23,8 @@ from zcplatform.lib.redact import MASK, censor
 
 MAX_LINE = 8 * 1024
 MAX_READ = 64 * 1024  # of one value; what stands behind it is not even looked at
+# What our modules give beside a message; what libraries attach (whole requests) stays out.
+_EXTRA = {"run", "epoch", "step", "tenant", "slug", "node", "type", "error", "request_id"}
 _ALWAYS = ("timestamp", "level", "logger", "request_id", "event", "exception")
 
 # Credentials by their shape, for those that stand in a text and that nobody has remembered as a secret.
@@ -182,6 +184,7 @@ _COLLECT: list[Any] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_logger_name,
     structlog.stdlib.add_log_level,
+    structlog.stdlib.ExtraAdder(allow=_EXTRA),
     TimeStamper(fmt="iso", utc=True),
     StackInfoRenderer(),
     format_exc_info,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import socket
 import sys
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.conf import settings
+from django_q.tasks import async_task
 
 from zcplatform import caddy_process
 from zcplatform.board import Board
@@ -21,7 +23,7 @@ from zcplatform.pulse import Pulse
 class Program:
     """One child: what to run, how to see that it is ready, and what to say then.
 
-    ``prepare`` is called before every start. A cluster has a ``pulse``.
+    ``prepare`` is called before every start, ``on_ready`` whenever it became ready. A cluster has a ``pulse``.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Program:
     ready_line: str
     env: dict[str, str] = field(default_factory=dict)
     prepare: Callable[[], object] = lambda: None
+    on_ready: Callable[[], object] = lambda: None
     pulse: Pulse | None = None
 
 
@@ -41,7 +44,7 @@ def web(bind: str, port: int) -> Program:
         name="web",
         argv=(sys.executable, "-m", "gunicorn", *options, "zcplatform.asgi:application"),
         env=_environment(BIND=bind, PORT=str(port)),
-        is_ready=lambda: _accepts(socket.AF_INET6 if ":" in bind else socket.AF_INET, (_reachable(bind), port)),
+        is_ready=lambda: _answers(_reachable(bind), port),
         ready_line=f"web on http://{address}",
     )
 
@@ -70,9 +73,15 @@ def caddy() -> Program:
         argv=command.argv,
         env=command.env,
         prepare=caddy_process.prepare,
-        is_ready=lambda: _accepts(socket.AF_UNIX, str(command.socket)),
+        is_ready=lambda: _accepts(str(command.socket)),
+        on_ready=_push_routes,
         ready_line=f"router: caddy on {settings.CADDY_LISTEN}",
     )
+
+
+def _push_routes() -> None:
+    """A Caddy that has just started is empty; the sweep would find that within 30 s, but nobody should wait."""
+    async_task("tenants.tasks.sync_routes", cluster="runs", task_name="routes")
 
 
 def _environment(**ours: str) -> dict[str, str]:
@@ -87,7 +96,20 @@ def _reachable(bind: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(bind, bind)  # noqa: S104
 
 
-def _accepts(family: int, address: Any) -> bool:
-    with socket.socket(family, socket.SOCK_STREAM) as client:
+def _answers(host: str, port: int) -> bool:
+    """Any answer will do; gunicorn accepts connections long before a worker can speak."""
+    web = http.client.HTTPConnection(host, port, timeout=0.3)
+    try:
+        web.request("GET", "/healthz")
+        web.getresponse()
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        web.close()
+    return True
+
+
+def _accepts(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(0.2)
-        return client.connect_ex(address) == 0
+        return client.connect_ex(path) == 0

@@ -28,7 +28,7 @@ PERIODIC = (
     Periodic("reconcile-sweep", "tenants.tasks.reconcile_sweep", "* * * * * */30"),
     Periodic("due-runs", "tenants.tasks.enqueue_due_runs", "* * * * * */30"),
     Periodic("trash-purge", "tenants.tasks.purge_trash", "17 3 * * *"),
-    Periodic("idempotency-prune", "accounts.tasks.prune", "47 3 * * *"),
+    Periodic("idempotency-prune", "accounts.idempotency.prune", "47 3 * * *"),
 )
 
 

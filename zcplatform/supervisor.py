@@ -117,6 +117,10 @@ class Supervisor:
     def _became_ready(self, child: Child) -> None:
         child.ready = True
         self.say(child.program.ready_line)
+        try:
+            child.program.on_ready()
+        except Exception:
+            log.exception("%s is ready, but what follows from that failed", child.program.name)
         if all(other.ready for other in self.children):
             notify.send("READY=1")
 

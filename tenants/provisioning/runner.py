@@ -25,7 +25,7 @@ from django.db.models.functions import Now
 from tenants.models import Run, StepRecord
 from tenants.states import Phase, Reason, RunStatus, StepStatus
 from zcplatform.lib import claims, clock
-from zcplatform.lib.errors import DependencyDown, ZCError
+from zcplatform.lib.errors import DependencyDown, Misconfigured, ZCError
 from zcplatform.lib.failpoints import failpoint
 from zcplatform.lib.redact import scrub
 
@@ -267,7 +267,8 @@ def _rewind(ctx: Context, steps: tuple[Step, ...], records: dict[int, StepRecord
 def _note_failure(ctx: Context, error: Exception) -> None:
     """The first error is the one that surfaces: it is stored before anything is undone."""
     if isinstance(error, ZCError):
-        reason = error.type if error.type in Reason.values else Reason.INTERNAL_ERROR
+        fallback = Reason.MISCONFIGURED if isinstance(error, Misconfigured) else Reason.INTERNAL_ERROR
+        reason = error.type if error.type in Reason.values else fallback
         text = scrub(error.message)
     else:
         log.exception("step failed with a bug", extra={"run": str(ctx.run.public_id)})

@@ -81,11 +81,11 @@ def build_server(site: Site, routes: Sequence[Route]) -> Json:
 
 
 def build_route(site: Site, route: Route) -> Json:
-    """One tenant's route, found by its ``@id``. InvalidField when any value is not what it must be."""
+    """One tenant's route, found by its ``@id``: its public paths, and 404. InvalidField when any value is not what
+    it must be."""
     paths = [_public_path(path) for path in route.public_paths]
-    to_platform = {"match": [{"path": list(DOOR_PATHS)}], "handle": _proxy(site, site.platform_port, MAX_BODY)}
     to_agent = {"match": [{"path": paths}], "handle": _proxy(site, _port(route.port), MAX_WEBHOOK_BODY)}
-    inner = [to_platform, *([to_agent] if paths else []), {"handle": [_answer(404, "not_found", "Not found.")]}]
+    inner = [*([to_agent] if paths else []), {"handle": [_answer(404, "not_found", "Not found.")]}]
     return {
         "@id": f"zc-{_public_id(route.tenant)}",
         "match": [{"host": [_host(site, route)]}],
@@ -120,7 +120,7 @@ def _platform(site: Site) -> Json:
     return {
         "@id": f"zc-platform-{site.instance}",
         "match": [{"host": list(site.platform_hosts)}],
-        "handle": _proxy(site, site.platform_port, MAX_BODY),
+        "handle": [_clean(), *_proxy(site, site.platform_port, MAX_BODY)],
         "terminal": True,
     }
 
@@ -130,13 +130,20 @@ def _tenants(site: Site, routes: Sequence[Route]) -> Json:
     hosts = sorted(host for route in built for host in route["match"][0]["host"])
     if len(set(hosts)) != len(hosts) or len({route["@id"] for route in built}) != len(built):
         raise InvalidField("Two routes bear the same tenant or the same host.", field="routes")
-    odd = {"match": [{"vars_regexp": {"{http.request.uri.path}": {"pattern": _ODD_PATH}}}], "terminal": True}
+    odd = {
+        "match": [{"vars_regexp": {"{http.request.uri.path}": {"pattern": _ODD_PATH}}}],
+        "handle": [_answer(404, "not_found", "Not found.")],
+    }
+    # One way to the door for all of them: a proxy in each tenant's route would double what a change costs.
+    door = {"match": [{"path": list(DOOR_PATHS)}], "handle": _proxy(site, site.platform_port, MAX_BODY)}
+    common = [{**odd, "terminal": True}, {**door, "terminal": True}]
     return {
         "@id": f"zc-tenants-{site.instance}",
         # Caddy obtains certificates for the names it finds in a server's own routes, not in those inside them.
         "match": [{"host": hosts if site.https else [f"*.{site.domain}"]}],
         "handle": [
-            {"handler": "subroute", "routes": [{**odd, "handle": [_answer(404, "not_found", "Not found.")]}]},
+            _clean(),
+            {"handler": "subroute", "routes": common},
             {"handler": "subroute", "routes": built},
         ],
     }
@@ -151,10 +158,16 @@ def _proxy(site: Site, port: int, max_body: int) -> list[Json]:
             "flush_interval": -1,
             "stream_close_delay": f"{site.stream_close_delay_s:d}s",
             "transport": {"protocol": "http", "dial_timeout": "2s"},
-            # X-Forwarded-* and names with an underscore are Caddy's own business: it replaces or drops them.
-            "headers": {"request": {"delete": ["Forwarded", "X-Real-Ip", "Cf-Connecting-Ip", "True-Client-Ip"]}},
         },
     ]
+
+
+def _clean() -> Json:
+    """X-Forwarded-* and names with an underscore are Caddy's own business: it replaces or drops them."""
+    return {
+        "handler": "headers",
+        "request": {"delete": ["Forwarded", "X-Real-Ip", "Cf-Connecting-Ip", "True-Client-Ip"]},
+    }
 
 
 def _answer(status: int, type: str, message: str) -> Json:

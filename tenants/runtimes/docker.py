@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -77,6 +78,7 @@ class DockerRuntime:
             network=docker_networks.network_name(spec.slot),
             log_max_size=settings.LOG_MAX_SIZE,
             log_max_files=settings.LOG_MAX_FILES,
+            host_cpus=self._host_cpus,
         )
         check_body(body)
         for _ in range(CREATE_ATTEMPTS):
@@ -140,6 +142,10 @@ class DockerRuntime:
         return docker_networks.remove_unused_networks(self.engine)
 
     # --- what is ours --------------------------------------------------------------------------------------
+
+    @cached_property
+    def _host_cpus(self) -> int:
+        return int(self.engine.call("info")["NCPU"])
 
     def _labelled(self, label: str) -> Sequence[dict[str, Any]]:
         filters = {"label": [f"{LABEL_INSTANCE}={settings.INSTANCE}", label]}

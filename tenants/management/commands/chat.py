@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import httpx
+from django.core.management.base import CommandError
 
 from tenants import tokens
 from tenants.cli import TenantCommand
@@ -25,14 +26,20 @@ class Command(TenantCommand):
         parser.add_argument("--stream", action="store_true", help="print the answer as it comes")
 
     def act(self, tenant: Tenant, **options: Any) -> None:
+        if options["stream"] and options["json"]:
+            raise CommandError("--stream prints text as it comes; use it without --json.", returncode=2)
         row, token = tokens.mint(tenant, "chat command", created_by=self.actor.label, expires_at=clock.now() + LIFETIME)
         body = {"messages": [{"role": "user", "content": options["text"]}], "stream": options["stream"]}
         base, headers = router().connect(tenant.slug)
         headers = {**headers, "Authorization": f"Bearer {token.reveal()}"}
+        # The connection goes to the loopback; the certificate is the tenant's.
+        name = {"sni_hostname": headers["Host"].rpartition(":")[0] or headers["Host"]} if "Host" in headers else {}
         try:
             with (
                 httpx.Client(timeout=TIMEOUT_S, trust_env=False) as client,
-                client.stream("POST", f"{base}/v1/chat/completions", json=body, headers=headers) as answer,
+                client.stream(
+                    "POST", f"{base}/v1/chat/completions", json=body, headers=headers, extensions=name
+                ) as answer,
             ):
                 self._print(answer, **options)
         except httpx.HTTPError as error:

@@ -1,6 +1,8 @@
 from argparse import ArgumentParser
 from typing import Any
 
+from django.conf import settings
+
 from tenants import services
 from tenants.cli import TenantCommand
 from tenants.models import Tenant
@@ -15,7 +17,11 @@ class Command(TenantCommand):
         parser.add_argument("--purge", action="store_true", help="delete the folder at once instead of keeping it")
 
     def act(self, tenant: Tenant, **options: Any) -> bool:
-        kept = "Its folder is deleted for good." if options["purge"] else "Its folder is kept in the trash for a while."
+        kept = (
+            "Its folder is deleted for good."
+            if options["purge"]
+            else f"Its folder stays in the trash for {settings.TRASH_DAYS} days."
+        )
         question = f"Deleting {tenant.slug} ends its agent and revokes its tokens. {kept} Type the slug to go on."
         self.confirm(question, tenant.slug, yes=options["yes"])
         run = services.delete(actor=self.actor, tenant=tenant, purge=options["purge"])

@@ -9,8 +9,10 @@ from django.core.management.base import CommandError
 
 from accounts.models import User
 from tenants import services
-from tenants.cli import TenantCommand
+from tenants.channels import CHANNELS
+from tenants.cli import TenantCommand, summary
 from tenants.configuration import ConfigInput
+from zcplatform.lib.errors import NotFound
 from zcplatform.lib.redact import SecretStr
 
 
@@ -33,7 +35,7 @@ class Command(TenantCommand):
             action="append",
             default=[],
             metavar="KIND:FIELD=VALUE,...",
-            help="a channel to add; a secret's value may be @NAME, an environment variable",
+            help="a channel to add; @NAME takes the value from the environment, items of a list are parted by ;",
         )
         parser.add_argument("--no-deploy", action="store_true", help="create it as a draft")
         parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -57,10 +59,7 @@ class Command(TenantCommand):
         if created.run is not None:
             return self.follow(created.run, as_json=options["json"], access_token=token)
         if options["json"]:
-            tenant = created.tenant
-            self.print_json(
-                {"tenant": tenant.slug, "id": tenant.public_id, "status": tenant.status, "access_token": token}
-            )
+            self.print_json(summary(created.tenant, None) | {"access_token": token})
         return None
 
 
@@ -69,7 +68,7 @@ def _owner(email: str | None) -> User | None:
         return None
     user = User.objects.filter(email=email.strip().lower()).first()
     if user is None:
-        raise CommandError(f"There is no user {email}.", returncode=1)
+        raise NotFound(f"There is no user {email}.")
     return user
 
 
@@ -86,9 +85,7 @@ def _config(options: dict[str, Any]) -> ConfigInput:
 def _secret(variable: str | None, provider: str | None) -> SecretStr | None:
     """The key from the environment, or typed in: an argument would stand in the shell's history."""
     if variable is not None:
-        if variable not in os.environ:
-            raise CommandError(f"The environment has no {variable}.", returncode=2)
-        return SecretStr(os.environ[variable])
+        return SecretStr(_variable(variable))
     if provider and sys.stdin.isatty():
         return SecretStr(getpass.getpass(f"Key for {provider} (empty: none): ")) or None
     return None
@@ -101,5 +98,24 @@ def _channel(text: str) -> tuple[str, dict[str, Any]]:
         name, found, value = pair.partition("=")
         if not found:
             raise CommandError(f"--channel {kind}: “{pair}” is not FIELD=VALUE.", returncode=2)
-        values[name] = os.environ.get(value[1:], "") if value.startswith("@") else value
+        values[name] = _value(kind, name, _variable(value[1:]) if value.startswith("@") else value)
     return kind, values
+
+
+def _value(kind: str, name: str, text: str) -> Any:
+    """The text of an argument as the type that the channel's schema gives the field; the schema checks the rest."""
+    fields = {field.name: field.type for field in CHANNELS[kind].fields} if kind in CHANNELS else {}
+    match fields.get(name):
+        case "list":
+            return [item for item in text.split(";") if item]
+        case "integer" if text.lstrip("-").isdigit():
+            return int(text)
+        case "boolean" if text in ("true", "false"):
+            return text == "true"
+    return text
+
+
+def _variable(name: str) -> str:
+    if name not in os.environ:
+        raise CommandError(f"The environment has no {name}.", returncode=2)
+    return os.environ[name]

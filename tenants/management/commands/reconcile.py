@@ -3,7 +3,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tenants import reconcile, routes
-from tenants.cli import PlatformCommand, Telling, drive
+from tenants.cli import PlatformCommand, Telling, drive, outcome
 from tenants.models import Node
 from tenants.states import RunStatus
 from zcplatform.lib.errors import DependencyDown
@@ -33,7 +33,7 @@ class Command(PlatformCommand):
             differences += reconcile.route_differences(result)
         except DependencyDown as error:
             failed.append(f"router: {error.message}")
-        failed += [f"{run.kind} {run.public_id}: {run.error}" for run in ended if run.status != RunStatus.SUCCEEDED]
+        failed += [outcome(run) for run in ended if run.status != RunStatus.SUCCEEDED]
         self._report(differences, failed, **options)
         return not failed
 
@@ -45,5 +45,6 @@ class Command(PlatformCommand):
         for line in failed:
             self.stderr.write(self.style.ERROR(line))
         verb = "found" if options["dry_run"] else "settled"
-        self.stdout.write(f"{len(differences)} differences {verb}" if differences else "nothing differs")
+        count = f"{len(differences)} difference{'' if len(differences) == 1 else 's'}"
+        self.stdout.write(f"{count} {verb}" if differences else "nothing differs")
         return None

@@ -4,7 +4,7 @@ from typing import Any
 from django.conf import settings
 
 from tenants import services
-from tenants.cli import PlatformCommand, Telling, drive
+from tenants.cli import PlatformCommand, Telling, drive, outcome
 from tenants.models import Node, Tenant
 from tenants.runtimes import runtime_for
 from tenants.states import RunStatus
@@ -26,7 +26,7 @@ class Command(PlatformCommand):
         runs = [services.delete(actor=self.actor, tenant=tenant, purge=True) for tenant in tenants]
         ended = [drive(run, None if options["json"] else Telling(self.stdout.write)) for run in runs]
         networks = [name for node in Node.objects.all() for name in runtime_for(node).remove_unused_networks()]
-        failed = [run.error or run.reason for run in ended if run.status != RunStatus.SUCCEEDED]
+        failed = [outcome(run) for run in ended if run.status != RunStatus.SUCCEEDED]
         if options["json"]:
             self.print_json({"deleted": len(ended) - len(failed), "networks": networks, "failed": failed})
         else:

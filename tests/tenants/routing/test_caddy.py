@@ -139,7 +139,7 @@ class TestRepair:
     def test_an_unknown_route_among_ours_is_removed(self, caddy):
         sync(make_route("acme"))
         name = next(iter(caddy.config("/apps/http/servers")))
-        path = f"/config/apps/http/servers/{name}/routes/1/handle/1/routes/0"
+        path = f"/config/apps/http/servers/{name}/routes/1/handle/2/routes/0"
         alien = {"@id": "zc-alien", "handle": [{"handler": "static_response", "body": "alien"}]}
         assert caddy.admin("PUT", path, alien).status_code == 200
         assert caddy.get("alien.localhost")[1] == b"alien"
@@ -286,8 +286,13 @@ class TestRequests:
 
     def test_an_unknown_host_is_404(self, caddy, platform):
         sync(make_route("acme"))
-        for host in ("nobody.localhost", "evil.test", "a.acme.localhost", f"127.0.0.1:{caddy.port}"):
+        for host in ("evil.test", "a.acme.localhost", f"127.0.0.1:{caddy.port}"):
             assert caddy.get(host, "/v1/chat/completions")[0] == 404
+        assert caddy.get("nobody.localhost", "/webhook")[0] == 404
+
+    def test_chat_of_a_host_without_a_route_is_for_the_door_to_answer(self, caddy, platform):
+        sync()
+        assert json.loads(caddy.get("nobody.localhost", "/v1/chat/completions")[1])["name"] == "platform"
 
     def test_d5_a_mixed_case_host_reaches_the_same_tenant_among_more_than_a_hundred(self, caddy, agent):
         others = [make_route(f"tenant-{n}", 1_024 + n) for n in range(120)]

@@ -86,6 +86,7 @@ def test_f2_prepare_for_another_uid_gives_the_content_too_but_no_hard_link_and_n
     for path in ("data/deep", "data/deep/note"):
         os.chown(folder / path, UID, UID)
     (folder / "data/link").symlink_to(canary)
+    os.lchown(folder / "data/link", UID, UID)
     os.link(canary / "canary", folder / "data/deep/hard")
     keeper.prepare(folder, UID + 1)
     assert [owner(folder / p)[0] for p in ("data", "data/deep", "data/deep/note")] == [UID + 1] * 3

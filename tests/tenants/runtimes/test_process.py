@@ -105,7 +105,14 @@ class TestTenantsUid(RealAgentContract):
     def bench(self, dropping):
         return dropping
 
-    def test_the_agent_and_exec_run_as_the_tenant_alone_in_its_data(self, bench):
+    @pytest.fixture
+    def groups_of_ours(self):
+        before = os.getgroups()
+        os.setgroups([0, 4])
+        yield
+        os.setgroups(before)
+
+    def test_the_agent_and_exec_run_as_the_tenant_alone_in_its_data(self, bench, groups_of_ours):
         spec, handle = bench.serving()
         seen = who(spec.port)
         assert (seen["uid"], seen["gid"], seen["groups"]) == (spec.uid, spec.uid, [])
@@ -244,13 +251,14 @@ for leave in (False, True):
     if os.fork() == 0:
         if leave:
             os.setsid()
+            os.fork() and os._exit(0)
         time.sleep(600)
 time.sleep(600)
 """
 
 
 def family(bench: Bench, **changes):
-    """An agent with a child in its session and one that left it; returns when the keeper knows all three."""
+    """An agent with a child in its session and a daemon that left it; returns when the keeper knows all three."""
     spec = bench.make_spec()
     spec = replace(spec, argv=(bench.python, "-I", "-S", "-c", FAMILY, spec.tenant), **changes)
     handle = bench.runtime.create(spec)
@@ -297,6 +305,13 @@ def test_stop_ends_even_what_left_the_session(bench):
     assert alive(spec.tenant) == []
 
 
+def test_g3_exec_ends_even_a_daemon(bench):
+    _, handle = bench.serving()
+    result = bench.runtime.exec(handle, bench.code(FAMILY, "exec-daemon"), timeout_s=1)
+    assert result.timed_out
+    assert alive("exec-daemon") == []
+
+
 def test_a_keeper_that_hangs_is_killed_with_its_agent(bench, monkeypatch):
     monkeypatch.setattr(shim_tree, "KILL_S", 0)
     spec, handle = family(bench)
@@ -316,6 +331,13 @@ def innocent():
     assert other.poll() is None
     other.kill()
     other.wait()
+
+
+def test_a_signal_goes_to_the_very_process_or_to_none(innocent):
+    start = shim_tree.start_time(innocent.pid)
+    assert rundir.send(innocent.pid, start, signal.SIGCONT)
+    assert not rundir.send(innocent.pid, start - 1, signal.SIGKILL)
+    assert not rundir.send(innocent.pid, None, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("reused", ["start time", "boot"])

@@ -1,0 +1,86 @@
+"""``bootstrap`` as a process, on an empty folder: what it makes, and what it never does twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.architecture import ROOT
+
+PARTS = ["folders", "keys", "database", "vault", "plans", "node", "engine", "super-admin", "schedules"]
+
+
+class Installation:
+    def __init__(self, folder):
+        self.folder = folder
+        dropped = {"ZCPLATFORM_DATABASE_URL", "ZC_TEST_HOME"}
+        self.env = {name: value for name, value in os.environ.items() if name not in dropped} | {
+            "ZCPLATFORM_HOME": str(folder),
+            "ZCPLATFORM_CONFIG": str(folder / "platform.toml"),
+            "ZCPLATFORM_ALLOW_UNPRIVILEGED_PROCESS": "1",
+            "DJANGO_SETTINGS_MODULE": "zcplatform.settings",
+            "PYTHONPATH": str(ROOT),
+        }
+
+    def bootstrap(self, *argv, email="ops@example.test", **extra):
+        command = [sys.executable, "-m", "zcplatform", "bootstrap", *(["--admin-email", email] if email else []), *argv]
+        return subprocess.run(command, env=self.env | extra, capture_output=True, text=True, timeout=120)
+
+    def keys(self):
+        return {path.name: path.read_bytes() for path in (self.folder / "keys").iterdir() if path.suffix != ".lock"}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """An installation, and what its first bootstrap said. Tests leave it as it is."""
+    there = Installation(tmp_path_factory.mktemp("zcb") / "home")
+    there.first = there.bootstrap("--json")
+    return there
+
+
+def test_bootstrap_makes_every_part(made):
+    assert made.first.returncode == 0, made.first.stderr
+    told = json.loads(made.first.stdout)
+    assert list(told["parts"]) == PARTS
+    assert told["parts"]["super-admin"] == "ops@example.test"
+
+
+@pytest.mark.parametrize(
+    ("path", "mode"),
+    [
+        (".", 0o711), ("tenants", 0o711), ("trash", 0o700), ("run", 0o711), ("keys", 0o700),
+        ("zcplatform.db", 0o600), ("instance.id", 0o600), ("keys/vault.json", 0o600), ("keys/django.key", 0o600),
+    ],
+)  # fmt: skip
+def test_bootstrap_gives_each_path_its_mode(made, path, mode):
+    assert (made.folder / path).stat().st_mode & 0o777 == mode
+
+
+def test_bootstrap_again_replaces_nothing(made):
+    before = made.keys()
+    again = made.bootstrap()
+    assert again.returncode == 0, again.stderr
+    assert [line.split()[1] for line in again.stdout.splitlines()] == PARTS
+    assert made.keys() == before
+
+
+def test_bootstrap_refuses_an_address_that_is_none(made):
+    refused = made.bootstrap(email="nobody")
+    assert refused.returncode == 1
+    assert refused.stderr.strip() == "CommandError: That is not an e-mail address."
+
+
+def test_bootstrap_without_an_address_is_wrong_usage(made):
+    assert made.bootstrap(email="").returncode == 2
+
+
+def test_bootstrap_with_an_engine_that_is_down_says_what_to_do(made, tmp_path):
+    there = Installation(tmp_path / "home")
+    down = {"ZCPLATFORM_RUNTIME": "docker", "ZCPLATFORM_DOCKER_HOST": f"unix://{tmp_path}/nobody.sock"}
+    refused = there.bootstrap(**down)
+    assert refused.returncode == 1
+    assert "The container engine does not answer. Start it, then run bootstrap again." in refused.stderr

@@ -1,0 +1,96 @@
+"""The demo's parts, and the whole of it once, as a reader of the README runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import httpx
+import pytest
+
+from tests.architecture import ROOT
+from tests.commands import manage
+from zcplatform import demo
+from zcplatform.lib.errors import Misconfigured
+
+
+def made(home, say=lambda line: None):
+    return demo.Demo("process", home, say)
+
+
+def test_a_demo_inherits_no_setting_of_a_real_installation(tmp_path, monkeypatch):
+    monkeypatch.setenv("ZCPLATFORM_DATABASE_URL", "sqlite:////srv/zcplatform/zcplatform.db")
+    monkeypatch.setenv("ZCPLATFORM_INSTANCE", "abcdef012345")
+    monkeypatch.setenv("ZCPLATFORM_KEYS_DIR", "/srv/zcplatform/keys")
+    monkeypatch.setenv("ZCPLATFORM_DOCKER_HOST", "unix:///run/other.sock")
+    env = made(tmp_path).env
+    assert not {"ZCPLATFORM_DATABASE_URL", "ZCPLATFORM_INSTANCE", "ZCPLATFORM_KEYS_DIR"} & env.keys()
+    assert env["ZCPLATFORM_HOME"] == str(tmp_path)
+    assert env["ZCPLATFORM_DOCKER_HOST"] == "unix:///run/other.sock"
+    assert env["PATH"] == os.environ["PATH"]
+
+
+def test_a_taken_port_is_left_alone():
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        taken = holder.getsockname()[1]
+        assert demo._free_port(taken) != taken
+    assert demo._free_port(taken) == taken
+
+
+def test_a_part_is_told_only_when_it_is_done(tmp_path):
+    told = []
+    running = made(tmp_path, told.append)
+    with running.part("one", "the first"):
+        pass
+    with pytest.raises(KeyError), running.part("two", "the second"):
+        raise KeyError
+    assert [line.split()[1:3] for line in told] == [["the", "first"]]
+    assert list(running.seconds) == ["one"]
+
+
+def test_a_command_that_fails_ends_the_demo_with_its_words(tmp_path):
+    with pytest.raises(Misconfigured, match=r"bootstrap failed: .*--admin-email") as failed:
+        made(tmp_path).manage("bootstrap")
+    assert failed.value.type == "demo_failed"
+
+
+def test_down_without_up_has_nothing_to_do(tmp_path):
+    running = made(tmp_path)
+    running.down()
+    assert list(tmp_path.iterdir()) == []
+    assert "teardown" in running.seconds
+
+
+def test_what_was_begun_is_taken_down_when_a_part_fails(monkeypatch):
+    done = []
+
+    def up(running):
+        done.append(("up", running.home.is_dir()))
+        raise Misconfigured("Nothing starts today.")
+
+    monkeypatch.setattr(demo.Demo, "up", up)
+    monkeypatch.setattr(demo.Demo, "down", lambda running: done.append(("down", running.home.is_dir())))
+    failed = manage("demo", "--check")
+    assert (failed.code, done) == (1, [("up", True), ("down", True)])
+    assert failed.json == {"ok": False, "error": {"type": "misconfigured", "message": "Nothing starts today."}}
+
+
+@pytest.mark.caddy
+def test_the_whole_demo_once(tmp_path):
+    env = {name: value for name, value in os.environ.items() if not name.startswith("ZC")}
+    env |= {"ZCPLATFORM_HOME": str(tmp_path / "never"), "PYTHONPATH": str(ROOT)}
+    argv = [sys.executable, "-m", "zcplatform", "demo", "--check"]
+    done = subprocess.run(argv, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(done.stdout)
+    assert told["ok"]
+    assert told["chat"]["status"] == 200
+    assert "Hello from the demo" in told["chat"]["reply"]
+    assert len(told["tenants"]) == 2
+    assert {"bootstrap", "serve", "provision_acme", "provision_globex", "chat", "teardown"} <= told["seconds"].keys()
+    assert not (tmp_path / "never").exists(), "the configured home is not the demo's"
+    with pytest.raises(httpx.TransportError):
+        httpx.get(told["tenants"][0].replace("acme.localhost", "127.0.0.1"), trust_env=False)
