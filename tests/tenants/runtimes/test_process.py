@@ -468,6 +468,15 @@ def test_a_program_that_is_not_there_is_named(bench):
     assert (failed.value.type, failed.value.details["path"]) == ("image_missing", "/no/such/program")
 
 
+def test_a_program_that_is_searched_for_and_not_found_is_named_whatever_the_uid_may_read(open_home, settings):
+    """The search imports a module late; where the interpreter lies in a closed home, the new uid can't read it."""
+    bench = bench_in(open_home, settings, sys.executable)
+    handle = bench.runtime.create(bench.make_spec(argv=("no-such-program", "run")))
+    with pytest.raises(RunFailed) as failed:
+        bench.runtime.start(handle)
+    assert (failed.value.type, failed.value.details["path"]) == ("image_missing", "no-such-program")
+
+
 def test_nothing_of_a_run_folder_is_open_to_others(bench, settings):
     bench.serving()
     for path in (settings.HOME / "run").rglob("*"):
