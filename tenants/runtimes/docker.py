@@ -11,7 +11,7 @@ from typing import Any
 from django.conf import settings
 
 from tenants.folders import DirectFolders
-from tenants.runtimes import docker_exec, docker_networks, image
+from tenants.runtimes import docker_exec, docker_hardening, docker_networks, image
 from tenants.runtimes.base import (
     LABEL_INSTANCE,
     LABEL_SPEC,
@@ -72,13 +72,7 @@ class DockerRuntime:
         return docker_networks.ensure_network(self.engine, slot)
 
     def create(self, spec: AgentSpec) -> Handle:
-        body = agent_body(
-            spec,
-            network=docker_networks.network_name(spec.slot),
-            log_max_size=settings.LOG_MAX_SIZE,
-            log_max_files=settings.LOG_MAX_FILES,
-        )
-        check_body(body)
+        body = _body(spec)
         for _ in range(CREATE_ATTEMPTS):
             if adopted := self._adopt(spec):
                 return adopted
@@ -115,6 +109,12 @@ class DockerRuntime:
     def inspect(self, handle: Handle) -> Observed:
         raw = self._ours(handle)
         return observed(raw) if raw else Observed(handle=handle, tenant="", state=AgentState.ABSENT)
+
+    def deviations(self, spec: AgentSpec, handle: Handle) -> Sequence[str]:
+        raw = self._ours(handle)
+        if raw is None or not raw["State"]["Running"]:
+            return ()
+        return docker_hardening.deviations(raw, _body(spec))
 
     def find(self, tenant: str) -> list[Observed]:
         return [observed(raw) for raw in self._labelled(f"{LABEL_TENANT}={tenant}")]
@@ -190,6 +190,17 @@ class DockerRuntime:
             if error.absent:
                 return None
             raise
+
+
+def _body(spec: AgentSpec) -> dict[str, Any]:
+    body = agent_body(
+        spec,
+        network=docker_networks.network_name(spec.slot),
+        log_max_size=settings.LOG_MAX_SIZE,
+        log_max_files=settings.LOG_MAX_FILES,
+    )
+    check_body(body)
+    return body
 
 
 def _equal(raw: dict[str, Any], spec: AgentSpec) -> bool:
