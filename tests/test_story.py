@@ -26,21 +26,27 @@ CANARY = "canary-" + "41d7c09e52aa"
 CHANNEL = "webhook:secret=@STORY_KEY"
 
 
+def without_the_suite() -> dict[str, str]:
+    """The environment less what the suite has set for itself: an installation under test must not see it."""
+    ours = ("ZCPLATFORM_", "ZC_TEST_HOME", "DJANGO_SETTINGS_MODULE", "ZC_FAILPOINT")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+
+
 class Installation(Demo):
     """The demo's own way of bringing a platform up, with another story to tell."""
 
     def __init__(self, home: Path) -> None:
-        super().__init__("docker", home, lambda _line: None)
-        self.env = {name: value for name, value in self.env.items() if name != "DJANGO_SETTINGS_MODULE"}
-        # Of the suite's own environment only this must not leak into the installation under test.
-        for name in ("ZCPLATFORM_DATABASE_URL", "ZC_TEST_HOME"):
-            self.env.pop(name, None)
-        self.env |= {
-            "ZCPLATFORM_CONTAINER_PREFIX": "zcstory",
-            "ZCPLATFORM_SUBNET_POOL": "10.217.0.0/16",
-            "ZCPLATFORM_PORT_RANGE": "25001-25100",
-            "STORY_KEY": CANARY,
-        }
+        super().__init__("docker", home, lambda _line: None, ports=(18_180, 18_543))
+        self.env = (
+            without_the_suite()
+            | self._settings()
+            | {
+                "ZCPLATFORM_CONTAINER_PREFIX": "zcstory",
+                "ZCPLATFORM_SUBNET_POOL": "10.217.0.0/16",
+                "ZCPLATFORM_PORT_RANGE": "25001-25100",
+                "STORY_KEY": CANARY,
+            }
+        )
         self.engine = docker.from_env(timeout=30)
 
     def json(self, *argv: str) -> dict:

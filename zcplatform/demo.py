@@ -24,8 +24,8 @@ import httpx
 from zcplatform.lib import env
 from zcplatform.lib.errors import Misconfigured
 
-ADMIN = "admin@example.test"
-NAMES = ("Acme", "Globex")
+CAST = Path(__file__).resolve().parent.parent / "fixtures" / "demo.json"
+"""Who appears in the demo: the super-admin's address, and the tenants with their plans."""
 START_S = 60
 STOP_S = 40
 INHERITED = {f"{env.PREFIX}DOCKER_HOST", f"{env.PREFIX}IMAGE_DEMO"}
@@ -43,9 +43,10 @@ class Demo:
     seconds: dict[str, float] = field(default_factory=dict)
     serve: subprocess.Popen[bytes] | None = None
     tenants: list[dict[str, Any]] = field(default_factory=list)
+    ports: tuple[int, int] = (8_080, 8_443)
 
     def __post_init__(self) -> None:
-        self.web, self.proxy = _free_port(8_080), _free_port(8_443)
+        self.web, self.proxy = (_free_port(port) for port in self.ports)
         # Nothing of another installation's: its DATABASE_URL here, and the demo's teardown would be its end.
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(env.PREFIX) or k in INHERITED}
         self.env = inherited | self._settings()
@@ -86,13 +87,15 @@ class Demo:
 
     def up(self) -> None:
         """Bootstrap, serve, and provision the two tenants."""
+        cast = json.loads(CAST.read_text())
         with self.part("bootstrap", "folders, keys, database, super-admin"):
-            self.manage("bootstrap", "--admin-email", ADMIN, "--json")
+            self.manage("bootstrap", "--admin-email", cast["admin"], "--json")
         with self.part("serve", "web, workers and Caddy"):
             self._serve()
-        for name in NAMES:
+        for tenant in cast["tenants"]:
+            name = tenant["name"]
             with self.part(f"provision_{name.lower()}", f"tenant {name} on the runtime {self.runtime}"):
-                made = self.manage("provision", name, "--plan", "pro", "--runtime", self.runtime, "--json")
+                made = self.manage("provision", name, "--plan", tenant["plan"], "--runtime", self.runtime, "--json")
                 self.tenants.append(json.loads(made))
 
     def chat(self) -> dict[str, Any]:
@@ -173,7 +176,7 @@ def stay(runtime: str, home: Path, say: Say) -> None:
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
     try:
         demo.up()
-        link = demo.manage("login_link", ADMIN).strip().splitlines()[-1]
+        link = demo.manage("login_link", json.loads(CAST.read_text())["admin"]).strip().splitlines()[-1]
         tenant = demo.tenants[0]
         say(f"\nAdmin, one-time login link:\n  {link}\n\nTenants:")
         for made in demo.tenants:

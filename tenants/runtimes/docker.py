@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -72,7 +73,7 @@ class DockerRuntime:
         return docker_networks.ensure_network(self.engine, slot)
 
     def create(self, spec: AgentSpec) -> Handle:
-        body = _body(spec)
+        body = self._body(spec)
         for _ in range(CREATE_ATTEMPTS):
             if adopted := self._adopt(spec):
                 return adopted
@@ -114,7 +115,7 @@ class DockerRuntime:
         raw = self._ours(handle)
         if raw is None or not raw["State"]["Running"]:
             return ()
-        return docker_hardening.deviations(raw, _body(spec))
+        return docker_hardening.deviations(raw, self._body(spec))
 
     def find(self, tenant: str) -> list[Observed]:
         return [observed(raw) for raw in self._labelled(f"{LABEL_TENANT}={tenant}")]
@@ -139,7 +140,22 @@ class DockerRuntime:
         """Remove this installation's networks that no container uses; returns their names. For tearing down."""
         return docker_networks.remove_unused_networks(self.engine)
 
+    def _body(self, spec: AgentSpec) -> dict[str, Any]:
+        body = agent_body(
+            spec,
+            network=docker_networks.network_name(spec.slot),
+            log_max_size=settings.LOG_MAX_SIZE,
+            log_max_files=settings.LOG_MAX_FILES,
+            host_cpus=self._host_cpus,
+        )
+        check_body(body)
+        return body
+
     # --- what is ours --------------------------------------------------------------------------------------
+
+    @cached_property
+    def _host_cpus(self) -> int:
+        return int(self.engine.call("info")["NCPU"])
 
     def _labelled(self, label: str) -> Sequence[dict[str, Any]]:
         filters = {"label": [f"{LABEL_INSTANCE}={settings.INSTANCE}", label]}
@@ -190,17 +206,6 @@ class DockerRuntime:
             if error.absent:
                 return None
             raise
-
-
-def _body(spec: AgentSpec) -> dict[str, Any]:
-    body = agent_body(
-        spec,
-        network=docker_networks.network_name(spec.slot),
-        log_max_size=settings.LOG_MAX_SIZE,
-        log_max_files=settings.LOG_MAX_FILES,
-    )
-    check_body(body)
-    return body
 
 
 def _equal(raw: dict[str, Any], spec: AgentSpec) -> bool:

@@ -34,8 +34,13 @@ HOST_CONFIG_KEYS = frozenset(
 )
 
 
-def agent_body(spec: AgentSpec, *, network: str, log_max_size: str, log_max_files: int) -> dict[str, Any]:
-    """The whole body for ``spec``. RunFailed ``bad_config`` for a limit that the engine would take as "none"."""
+def agent_body(
+    spec: AgentSpec, *, network: str, log_max_size: str, log_max_files: int, host_cpus: float
+) -> dict[str, Any]:
+    """The whole body for ``spec``. RunFailed ``bad_config`` for a limit that the engine would take as "none".
+
+    A plan with more cores than the host has gets all of them: the engine refuses what is not there.
+    """
     check_limits(spec)
     port = f"{spec.listen_port}/tcp"
     return {
@@ -55,7 +60,7 @@ def agent_body(spec: AgentSpec, *, network: str, log_max_size: str, log_max_file
         "AttachStderr": False,
         "HostConfig": {
             **confinement(),
-            **limits(spec),
+            **limits(spec, host_cpus),
             "RestartPolicy": {"Name": "unless-stopped"},
             "Init": True,
             "LogConfig": {
@@ -83,11 +88,11 @@ def confinement() -> dict[str, Any]:
     }
 
 
-def limits(spec: AgentSpec) -> dict[str, Any]:
+def limits(spec: AgentSpec, host_cpus: float) -> dict[str, Any]:
     return {
         "Memory": spec.memory_mb * MIB,
         "MemorySwap": spec.memory_mb * MIB,  # equal: no swap beyond it
-        "NanoCpus": round(spec.cpus * NANO),
+        "NanoCpus": round(min(spec.cpus, host_cpus) * NANO),
         "PidsLimit": spec.pids,
         "Ulimits": [
             {"Name": "nofile", "Soft": NOFILE, "Hard": NOFILE},

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-from tenants.runtimes.docker import _body
 from tenants.runtimes.docker_engine import CREATE_S
 from tenants.runtimes.docker_hardening import deviations
 
@@ -67,7 +66,7 @@ PLANTED = [
 
 def test_each_planted_weakness_is_named(docker_bench, running):
     spec, handle = running
-    raw, body = docker_bench.runtime.engine.call("inspect_container", handle.id), _body(spec)
+    raw, body = docker_bench.runtime.engine.call("inspect_container", handle.id), docker_bench.runtime._body(spec)
     assert deviations(raw, body) == []
     for path, value, name in PLANTED:
         planted = copy.deepcopy(raw)

@@ -94,12 +94,18 @@ GOLDEN = {
 }
 
 
-def body(spec: AgentSpec = SPEC) -> dict:
-    return agent_body(spec, network="zcplatform-internal-0", log_max_size="50m", log_max_files=3)
+def body(spec: AgentSpec = SPEC, host_cpus: float = 64) -> dict:
+    return agent_body(spec, network="zcplatform-internal-0", log_max_size="50m", log_max_files=3, host_cpus=host_cpus)
 
 
 def test_g8_the_whole_body_is_golden():
     assert json.dumps(body(), indent=1) == json.dumps(GOLDEN, indent=1)
+
+
+def test_a_plan_with_more_cores_than_the_host_gets_all_of_them():
+    wide = replace(SPEC, cpus=4.0)
+    assert body(wide, host_cpus=2)["HostConfig"]["NanoCpus"] == 2_000_000_000
+    assert body(wide, host_cpus=2)["Labels"] == body(wide)["Labels"], "the same agent on a larger host"
 
 
 def test_g8_the_closed_sets_of_keys_are_those_of_the_golden_body():
