@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tenants.models import StepRecord, Tenant
 from tenants.provisioning.spec import build_spec
 from tenants.runtimes import runtime_for
+from tenants.runtimes.base import AgentSpec
 from tenants.states import StepStatus
 
 
@@ -17,11 +18,14 @@ def deviations(tenant: Tenant) -> Sequence[str]:
     """
     if tenant.agent_handle is None or tenant.slot is None:
         return []
-    image = _image(tenant)
-    if not image:
+    if not _image(tenant):
         return ["no run tells from which image it was made"]
-    spec = build_spec(tenant, run="", epoch=0, image=image, config_hash=tenant.config_hash)
-    return runtime_for(tenant.node).deviations(spec, tenant.agent_handle)
+    return runtime_for(tenant.node).deviations(spec_of(tenant), tenant.agent_handle)
+
+
+def spec_of(tenant: Tenant) -> AgentSpec:
+    """What the rows ask for now, with the image of the latest run; no run's and no epoch's."""
+    return build_spec(tenant, run="", epoch=0, image=_image(tenant), config_hash=tenant.config_hash)
 
 
 def _image(tenant: Tenant) -> str:
