@@ -6,7 +6,6 @@ import os
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -14,10 +13,11 @@ import structlog
 from tenants.runtimes import kill_script
 from tenants.runtimes.base import ExecResult
 from tenants.runtimes.docker_engine import START_S, Engine, Refused, in_our_words
-from tenants.runtimes.docker_helper import Helper, run_helper
+from tenants.runtimes.docker_helper import Helper, run_helper, script_of
 from tenants.runtimes.docker_streams import DeadlinePassed, Stream
 from zcplatform.lib.errors import Conflict, RunFailed
 
+KILL = script_of(kill_script)
 log = structlog.get_logger(__name__)
 
 # In the environment of what ``exec`` begins, and so of its children: it is how they are found again.
@@ -90,8 +90,7 @@ def _kill(engine: Engine, raw: Mapping[str, Any], mark: str) -> None:
             return
     # An ordinary user, or processes that are not to be seen from here. As the agent's own uid and in its own process
     # namespace no capability is needed, and nobody else's process can be hit.
-    script = Path(kill_script.__file__)
-    helper = Helper(script, (mark,), user=raw["Config"]["User"], beside=raw["Id"])
+    helper = Helper(KILL, (mark,), user=raw["Config"]["User"], beside=raw["Id"])
     try:
         log.info("exec_killed_by_helper", container=raw["Id"][:12], processes=int(run_helper(engine, helper)))
     except RunFailed as error:

@@ -18,11 +18,14 @@ from django.conf import settings
 from tenants.folders import DirectFolders, storage_errors
 from tenants.runtimes import folder_script
 from tenants.runtimes.docker_engine import Engine
-from tenants.runtimes.docker_helper import Helper, run_helper
+from tenants.runtimes.docker_helper import Helper, run_helper, script_of
 from zcplatform.lib.errors import RunFailed
 
 CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER")
 NOBODY = 65534
+
+
+KEEP = script_of(folder_script)
 
 
 class HelperFolders:
@@ -63,8 +66,7 @@ class HelperFolders:
             shutil.rmtree(trash)  # the wrapper and ``logs/``: no tenant could write there
 
     def _helper(self, act: str, folder: Path, uid: int, stdin: bytes = b"") -> bytes:
-        script = Path(folder_script.__file__)
-        helper = Helper(script, (act, str(uid)), user="0:0", capabilities=CAPABILITIES, folder=_checked(folder))
+        helper = Helper(KEEP, (act, str(uid)), user="0:0", capabilities=CAPABILITIES, folder=_checked(folder))
         return run_helper(self.engine, helper, stdin)
 
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import inspect
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from django.conf import settings
@@ -32,13 +34,25 @@ DONE = b"done\n"
 
 
 @dataclass(frozen=True)
+class Script:
+    name: str
+    text: str
+
+
+def script_of(module: ModuleType) -> Script:
+    """The source of ``module``, read once: the worker may be an ordinary user that can't read the program's folder
+    later, or the program may have been upgraded under it."""
+    return Script(module.__name__.rpartition(".")[2], inspect.getsource(module))
+
+
+@dataclass(frozen=True)
 class Helper:
-    """``script`` is the text of one of our own stdlib modules; it ends its output with the line ``done``.
+    """``script`` is one of our own stdlib modules; it ends its output with the line ``done``.
 
     ``folder`` is mounted at ``/tenant``; ``beside`` is the id of a container whose processes it sees.
     """
 
-    script: Path
+    script: Script
     arguments: tuple[str, ...]
     user: str
     capabilities: tuple[str, ...] = ()
@@ -62,9 +76,9 @@ def helper_body(helper: Helper, image: str) -> dict[str, Any]:
         host["PidMode"] = f"container:{helper.beside}"
     return {
         "Image": image,
-        "Entrypoint": [PYTHON_IN_IMAGE, "-I", "-S", "-c", helper.script.read_text(), *helper.arguments],
+        "Entrypoint": [PYTHON_IN_IMAGE, "-I", "-S", "-c", helper.script.text, *helper.arguments],
         "User": helper.user,
-        "Labels": {LABEL_INSTANCE: settings.INSTANCE, LABEL_HELPER: helper.script.stem},
+        "Labels": {LABEL_INSTANCE: settings.INSTANCE, LABEL_HELPER: helper.script.name},
         "OpenStdin": True,
         "StdinOnce": True,
         "AttachStdin": True,

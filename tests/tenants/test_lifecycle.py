@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
+from pathlib import Path
 
 import pytest
 from django.db import connection
@@ -13,6 +15,7 @@ from tenants.models import Event, QuarantinedPort, Run, Tenant, TenantSecret
 from tenants.runtimes.base import AgentState
 from tenants.states import Desired, Health, HoldKind, Reason, RunKind, RunStatus, Status
 from tests.factories import MemberFactory, PlanFactory, UserFactory
+from tests.fakes import NeverHealthy, ServingRuntime
 from vault.models import Secret
 from zcplatform.lib.actors import OPERATOR
 from zcplatform.lib.errors import Conflict, Forbidden, InvalidField, NotFound
@@ -507,3 +510,34 @@ def test_kinds_of_runs_are_all_known_to_the_plans():
     from tenants.provisioning.plans import _STEPS
 
     assert set(_STEPS) == set(RunKind)
+
+
+def test_a_stale_agent_loses_its_route_before_it_is_stopped(world, monkeypatch):
+    PlanFactory(slug="big", name="Big", memory_limit_mb=4096)
+    tenant = world.tenant(deploy=True)
+    seen = []
+    stop = ServingRuntime.stop
+    monkeypatch.setattr(ServingRuntime, "stop", lambda *a, **k: seen.append(dict(world.router.routes)) or stop(*a, **k))
+    world.drive(services.resize(actor=OPERATOR, tenant=tenant, plan="big"))
+    assert seen == [{}], "nothing leads to an agent that is going down"
+    assert list(world.router.routes) == [str(tenant.public_id)]
+
+
+def test_what_an_agent_printed_before_it_failed_is_kept_and_told_without_its_secrets(world, monkeypatch):
+    """The last words of a failed deploy are shown to people; an agent may print its own token."""
+    start = ServingRuntime.start
+
+    def telling(runtime, handle):
+        start(runtime, handle)
+        agent = world.engine.agents[handle.name]
+        config = json.loads((Path(agent.spec.folder) / "config" / "demo.json").read_text())
+        agent.output.append(f"my token is {config['token']} and I crash")
+        agent.restarts = 3
+
+    monkeypatch.setattr(NeverHealthy, "start", telling)
+    world.use("NeverHealthy")
+    tenant = world.tenant(deploy=True)
+    assert (tenant.status, tenant.reason) == (Status.ERROR, Reason.CRASH_LOOP)
+    kept = (tenant.folder / "logs" / "last-failure.log").read_text()
+    for text in (tenant.detail, kept, tenant.runs.get().error):
+        assert "my token is *** and I crash" in text

@@ -208,6 +208,10 @@ class TestOrdinaryUser:
     @pytest.fixture
     def bench(self, open_home, settings, monkeypatch):
         os.chown(open_home, NOBODY, NOBODY)
+        # The suite may have been cloned to where nobody else can read; an installation for an ordinary user is not.
+        for name in ("shim.py", "shim_tree.py"):
+            shutil.copy(process.SHIM.with_name(name), open_home / name)
+        monkeypatch.setattr(process, "SHIM", open_home / "shim.py")
         monkeypatch.setattr(sys, "executable", SYSTEM_PYTHON)
         return bench_in(open_home, settings, SYSTEM_PYTHON)
 
