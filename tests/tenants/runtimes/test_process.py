@@ -502,3 +502,23 @@ def test_log_sizes_are_read_as_docker_reads_them():
     ]
     with pytest.raises(Misconfigured):
         process.in_bytes("much")
+
+
+def test_an_agent_as_we_start_it_deviates_in_nothing_and_another_spec_is_seen(bench):
+    spec, handle = bench.serving()
+    assert bench.runtime.deviations(replace(spec, run="another", epoch=9), handle) == []
+    assert bench.runtime.deviations(replace(spec, pids=99), handle) == ["it was started from another spec"]
+    bench.runtime.stop(handle)
+    assert bench.runtime.deviations(replace(spec, pids=99), handle) == ()
+
+
+def test_a_process_with_another_uid_or_a_way_to_privileges_is_seen(bench):
+    me = os.geteuid()
+    with subprocess.Popen(["sleep", "60"]) as free:
+        try:
+            assert process.loosened(free.pid, me + 1) == [
+                f"process {free.pid} has the uid {me}, not {me + 1}",
+                f"process {free.pid} may gain privileges",
+            ]
+        finally:
+            free.kill()
