@@ -69,8 +69,11 @@ class Context:
     record: StepRecord | None = None
 
     def check(self) -> None:
-        """Called before each side effect outside the database: LeaseLost when the run is no longer ours."""
-        if not claims.renew(_ours(self), pk=self.run.pk, epoch=self.epoch, seconds=LEASE_S):
+        """Called before each side effect outside the database: LeaseLost when the run is no longer ours.
+
+        Only reads: the lease is renewed by every write of the run and by a thread while a step takes long.
+        """
+        if not claims.holds(_ours(), pk=self.run.pk, epoch=self.epoch):
             raise LeaseLost
 
     def step_seconds(self) -> float:
@@ -81,7 +84,9 @@ class Context:
     def writing(self) -> Iterator[None]:
         """A transaction that only commits while the run is ours."""
         with transaction.atomic():
-            self.check()
+            # First of all: on PostgreSQL this locks the run's row until the commit.
+            if not claims.renew(_ours(), pk=self.run.pk, epoch=self.epoch, seconds=LEASE_S):
+                raise LeaseLost
             yield
 
 
@@ -142,7 +147,7 @@ def backoff(waits: int) -> float:
     return min(MAX_BACKOFF_S, 2.0 ** min(waits, 10))
 
 
-def _ours(ctx: Context) -> Any:
+def _ours() -> Any:
     return Run.objects.filter(status=RunStatus.RUNNING)
 
 
@@ -155,7 +160,7 @@ def _renewing(ctx: Context) -> Iterator[None]:
         try:
             while not done.wait(RENEW_S):
                 try:
-                    if not claims.renew(_ours(ctx), pk=ctx.run.pk, epoch=ctx.epoch, seconds=LEASE_S):
+                    if not claims.renew(_ours(), pk=ctx.run.pk, epoch=ctx.epoch, seconds=LEASE_S):
                         return
                 except OperationalError:
                     log.warning("lease not renewed, trying again", extra={"run": str(ctx.run.public_id)})

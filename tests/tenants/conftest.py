@@ -8,7 +8,7 @@ from tenants import services
 from tenants.models import Node, Tenant
 from tenants.provisioning.plans import PROCEDURE
 from tenants.provisioning.runner import execute
-from tests import fakes
+from tests import fakes, ports
 from tests.factories import NodeFactory, PlanFactory
 from zcplatform.lib.actors import OPERATOR
 
@@ -34,7 +34,9 @@ class World:
         runtimes._driver.cache_clear()
 
     def node(self) -> Node:
-        return NodeFactory(name="fake", runtime="fake", endpoint="world", port_first=23_001, port_last=23_400)
+        return NodeFactory(
+            name="fake", runtime="fake", endpoint="world", port_first=ports.IN_MEMORY[0], port_last=ports.IN_MEMORY[1]
+        )
 
     def tenant(self, name="Acme", *, deploy=False, plan="pro", **more) -> Tenant:
         PlanFactory(slug=plan)

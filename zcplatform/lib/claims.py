@@ -43,6 +43,11 @@ def renew(rows: QuerySet[M], *, pk: int, epoch: int, seconds: float) -> bool:
     )
 
 
+def holds(rows: QuerySet[M], *, pk: int, epoch: int) -> bool:
+    """Whether the lease is still ours and has not run out; changes nothing."""
+    return rows.filter(pk=pk, epoch=epoch, lease_until__gt=Now()).exists()
+
+
 def release(rows: QuerySet[M], *, pk: int, epoch: int, **also: object) -> bool:
     """Give a lease back; False when it was no longer ours, and then nothing is written."""
     return rows.filter(pk=pk, epoch=epoch).update(lease_until=None, **also) == 1
