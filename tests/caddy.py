@@ -11,6 +11,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,13 @@ class RealCaddy:
 @pytest.fixture
 def caddy(settings) -> Iterator[RealCaddy]:
     """A running, empty Caddy; the settings point to it. Tests that use it bear the marker ``caddy``."""
+    with real_caddy(settings) as real:
+        yield real
+
+
+@contextmanager
+def real_caddy(settings: Any) -> Iterator[RealCaddy]:
+    """The same outside of a test; the settings stay changed."""
     folder = Path(tempfile.mkdtemp(prefix="zct-caddy-"))
     real = RealCaddy(folder)
     settings.HOME, settings.CADDY_ADMIN, settings.ROUTER = folder, "", "caddy"

@@ -206,6 +206,15 @@ class FakeRuntime:
             agent = self._ours(handle)
             return agent.observed() if agent else Observed(handle=handle, tenant="", state=AgentState.ABSENT)
 
+    def deviations(self, spec: AgentSpec, handle: Handle) -> list[str]:
+        self._called("deviations", handle.name)
+        agent = self._ours(handle)
+        if agent is None or agent.state != AgentState.RUNNING:
+            return []
+        fields = ("memory_mb", "cpus", "pids", "uid", "port", "image")
+        pairs = [(name, getattr(agent.spec, name), getattr(spec, name)) for name in fields]
+        return [f"{name} is {found}, not {wanted}" for name, found, wanted in pairs if found != wanted]
+
     def find(self, tenant: str) -> list[Observed]:
         self._called("find", tenant)
         return self._seen(lambda spec: spec.tenant == tenant)

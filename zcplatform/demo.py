@@ -163,7 +163,7 @@ def check(runtime: str, say: Say) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="zcdemo-") as folder:
         home = Path(folder)
         home.chmod(0o711)
-        demo = Demo(runtime, home, say)
+        demo = Demo(runtime, home, say, ports=(0, 0))  # several checks may run at once
         try:
             demo.up()
             reply = demo.chat()

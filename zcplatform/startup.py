@@ -19,7 +19,7 @@ from zcplatform.lib.errors import Misconfigured
 
 def check() -> None:
     """Misconfigured when a key is missing, a migration is unapplied or a system check fails."""
-    for problem in (_missing_keys, _unapplied_migrations, _failing_checks):
+    for problem in (_missing_keys, unapplied_migrations, _failing_checks):
         if message := problem():
             raise Misconfigured(message)
 
@@ -38,7 +38,8 @@ def _setting(name: str) -> str:
         return ""
 
 
-def _unapplied_migrations() -> str:
+def unapplied_migrations() -> str:
+    """What the database lacks, in one sentence; empty when it is up to date."""
     try:
         executor = MigrationExecutor(connection)
     except DatabaseError as error:

@@ -82,7 +82,7 @@ class RunAdmin(ReadOnlyAdmin):
         seconds = _seconds(run.started_at, run.finished_at)
         return format_html('<span class="num">{}</span>', "" if seconds is None else f"{seconds:.1f}")
 
-    @admin.display(description="Asked for", ordering="created_at")
+    @admin.display(description="When", ordering="created_at")
     def when(self, run: Run) -> str:
         exact = f"{run.created_at:%Y-%m-%d %H:%M:%S} UTC"
         return format_html('<span title="{}">{}</span>', exact, words.ago(run.created_at))

@@ -188,6 +188,10 @@ class Runtime(Protocol):
     def inspect(self, handle: Handle) -> Observed:
         """What it is now; state ABSENT when the engine knows nothing of it."""
 
+    def deviations(self, spec: AgentSpec, handle: Handle) -> Sequence[str]:
+        """How what runs differs from what ``spec`` asks for, limits and confinement above all, a line each; empty
+        when it does not, or when nothing runs. ``run`` and ``epoch`` are not compared."""
+
     def find(self, tenant: str) -> list[Observed]:
         """Everything of this installation that bears the tenant's label, whatever its state."""
 

@@ -12,7 +12,7 @@ from typing import Any
 from django.conf import settings
 
 from tenants.folders import DirectFolders
-from tenants.runtimes import docker_exec, docker_networks, image
+from tenants.runtimes import docker_exec, docker_hardening, docker_networks, image
 from tenants.runtimes.base import (
     LABEL_INSTANCE,
     LABEL_SPEC,
@@ -73,14 +73,7 @@ class DockerRuntime:
         return docker_networks.ensure_network(self.engine, slot)
 
     def create(self, spec: AgentSpec) -> Handle:
-        body = agent_body(
-            spec,
-            network=docker_networks.network_name(spec.slot),
-            log_max_size=settings.LOG_MAX_SIZE,
-            log_max_files=settings.LOG_MAX_FILES,
-            host_cpus=self._host_cpus,
-        )
-        check_body(body)
+        body = self._body(spec)
         for _ in range(CREATE_ATTEMPTS):
             if adopted := self._adopt(spec):
                 return adopted
@@ -118,6 +111,12 @@ class DockerRuntime:
         raw = self._ours(handle)
         return observed(raw) if raw else Observed(handle=handle, tenant="", state=AgentState.ABSENT)
 
+    def deviations(self, spec: AgentSpec, handle: Handle) -> Sequence[str]:
+        raw = self._ours(handle)
+        if raw is None or not raw["State"]["Running"]:
+            return ()
+        return docker_hardening.deviations(raw, self._body(spec))
+
     def find(self, tenant: str) -> list[Observed]:
         return [observed(raw) for raw in self._labelled(f"{LABEL_TENANT}={tenant}")]
 
@@ -140,6 +139,17 @@ class DockerRuntime:
     def remove_unused_networks(self) -> Sequence[str]:
         """Remove this installation's networks that no container uses; returns their names. For tearing down."""
         return docker_networks.remove_unused_networks(self.engine)
+
+    def _body(self, spec: AgentSpec) -> dict[str, Any]:
+        body = agent_body(
+            spec,
+            network=docker_networks.network_name(spec.slot),
+            log_max_size=settings.LOG_MAX_SIZE,
+            log_max_files=settings.LOG_MAX_FILES,
+            host_cpus=self._host_cpus,
+        )
+        check_body(body)
+        return body
 
     # --- what is ours --------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -116,6 +116,16 @@ class ProcessRuntime:
         record = run.ours()
         return observed(run, record) if record else Observed(handle=handle, tenant="", state=AgentState.ABSENT)
 
+    def deviations(self, spec: AgentSpec, handle: Handle) -> Sequence[str]:
+        """Looks at every process of the agent: its uid, and that it can't gain privileges."""
+        run = RunDir(handle.id)
+        record, state = run.ours(), run.state()
+        if record is None or not alive(state):
+            return ()
+        uid = spec.uid if self.check().detail["agents_run_as"] == "tenant" else os.geteuid()
+        found = [] if record["fingerprint"] == spec.fingerprint() else ["it was started from another spec"]
+        return found + [line for pid in shim_tree.descendants(state["shim"][0]) for line in loosened(pid, uid)]
+
     def find(self, tenant: str) -> list[Observed]:
         run = RunDir(tenant)
         record = run.ours()
@@ -175,6 +185,19 @@ def observed(run: RunDir, record: dict[str, Any]) -> Observed:
         restarts=state.get("restarts", 0),
         started_at=datetime.fromtimestamp(started, UTC) if started else None,
     )
+
+
+def loosened(pid: int, uid: int) -> list[str]:
+    """How a process is less confined than ``uid`` without a way to more privileges; one that has ended is not."""
+    with suppress(OSError):
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        status = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
+        strange = sorted({int(value) for value in status["Uid"]} - {uid})
+        found = [f"process {pid} has the uid {other}, not {uid}" for other in strange]
+        if status["NoNewPrivs"] != ["1"]:
+            found.append(f"process {pid} may gain privileges")
+        return found
+    return []
 
 
 def check_allowed() -> None:

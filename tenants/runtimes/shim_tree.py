@@ -10,6 +10,7 @@ import resource
 import select
 import signal
 import time
+import warnings  # noqa: F401 - os.execvpe imports it when the new uid may no longer be able to read it
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 WATCH_S = 0.5
@@ -195,6 +196,8 @@ class Group:
                 missing = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ENOEXEC)
                 kind = "missing" if missing else "failed"
                 failure = {"type": kind, "path": self.job["argv"][0], "text": error.strerror or ""}
+            except Exception as error:
+                failure = {"type": "failed", "path": self.job["argv"][0], "text": f"{type(error).__name__}: {error}"}
             finally:
                 os.write(reported, json.dumps(failure).encode())
                 os._exit(127)

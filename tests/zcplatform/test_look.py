@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from django.template.loader import render_to_string
 
-from tenants.states import Status
+from tenants.states import RunStatus, Status, StepStatus
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKENS = (ROOT / "static" / "css" / "tokens.css").read_text()
+PARTS = (ROOT / "static" / "css" / "parts.css").read_text()
 STATUS = ["green", "blue", "amber", "red", "grey"]
 PAIRS = [
     ("text", "page"),
@@ -60,8 +61,19 @@ def test_a_status_has_a_word_and_a_shape(status):
     pill = render_to_string("_status_pill.html", {"status": status})
     word = status or "unknown"
     assert pill.strip() == f'<span class="pill pill-{word}">{word}</span>'
-    css = (ROOT / "static" / "css" / "platform.css").read_text()
-    assert f".pill-{word}::before" in css or not status
+    assert f".pill-{word}::before" in PARTS or not status
+
+
+@pytest.mark.parametrize("status", RunStatus.values)
+def test_a_runs_status_has_a_word_and_a_shape(status):
+    pill = render_to_string("tenants/_run_pill.html", {"status": status})
+    assert pill.strip() == f'<span class="pill pill-run-{status}">{status}</span>'
+    assert f".pill-run-{status}::before" in PARTS
+
+
+@pytest.mark.parametrize("status", StepStatus.values)
+def test_a_step_of_the_timeline_has_a_shape(status):
+    assert f".timeline .step-{status}::before" in PARTS
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "templates").rglob("*.html")), ids=lambda path: path.name)

@@ -468,6 +468,15 @@ def test_a_program_that_is_not_there_is_named(bench):
     assert (failed.value.type, failed.value.details["path"]) == ("image_missing", "/no/such/program")
 
 
+def test_a_program_that_is_searched_for_and_not_found_is_named_whatever_the_uid_may_read(open_home, settings):
+    """The search imports a module late; where the interpreter lies in a closed home, the new uid can't read it."""
+    bench = bench_in(open_home, settings, sys.executable)
+    handle = bench.runtime.create(bench.make_spec(argv=("no-such-program", "run")))
+    with pytest.raises(RunFailed) as failed:
+        bench.runtime.start(handle)
+    assert (failed.value.type, failed.value.details["path"]) == ("image_missing", "no-such-program")
+
+
 def test_nothing_of_a_run_folder_is_open_to_others(bench, settings):
     bench.serving()
     for path in (settings.HOME / "run").rglob("*"):
@@ -493,3 +502,23 @@ def test_log_sizes_are_read_as_docker_reads_them():
     ]
     with pytest.raises(Misconfigured):
         process.in_bytes("much")
+
+
+def test_an_agent_as_we_start_it_deviates_in_nothing_and_another_spec_is_seen(bench):
+    spec, handle = bench.serving()
+    assert bench.runtime.deviations(replace(spec, run="another", epoch=9), handle) == []
+    assert bench.runtime.deviations(replace(spec, pids=99), handle) == ["it was started from another spec"]
+    bench.runtime.stop(handle)
+    assert bench.runtime.deviations(replace(spec, pids=99), handle) == ()
+
+
+def test_a_process_with_another_uid_or_a_way_to_privileges_is_seen(bench):
+    me = os.geteuid()
+    with subprocess.Popen(["sleep", "60"]) as free:
+        try:
+            assert process.loosened(free.pid, me + 1) == [
+                f"process {free.pid} has the uid {me}, not {me + 1}",
+                f"process {free.pid} may gain privileges",
+            ]
+        finally:
+            free.kill()

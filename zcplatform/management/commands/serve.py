@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections
 
 from monitoring.heartbeats import CLUSTERS
+from tenants.routing.addresses import listen_address
 from zcplatform import programs, schedules, startup
 from zcplatform.lib.errors import Misconfigured
 from zcplatform.supervisor import Supervisor
@@ -48,6 +49,8 @@ class Command(BaseCommand):
             startup.check_port(bind, port)
             wanted.append(programs.web(bind, port))
             if settings.ROUTER == "caddy" and not settings.CADDY_ADMIN:
+                # Caddy itself would share the port with another Caddy, and each would get half of the requests.
+                startup.check_port(*listen_address(settings.CADDY_LISTEN))
                 wanted.append(programs.caddy())
         return wanted
 

@@ -1,0 +1,155 @@
+"""Looking at this host: settings, files, database, clocks, vault, audit."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from django.conf import settings
+from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError, connection
+
+from audit.models import AuditEntry
+from audit.services import verify_chain
+from vault.services import verify_keyring
+from zcplatform import keys, startup
+from zcplatform.doctor.findings import Looked
+from zcplatform.lib import clock
+from zcplatform.lib.errors import Misconfigured
+from zcplatform.lib.private_files import check_private
+
+DISK_WARN, DISK_FULL = 0.80, 0.95
+SKEW_S = 2.0
+FUTURE = timedelta(minutes=1)
+MODES = ((".", 0o711), ("tenants", 0o711), ("run", 0o711), ("trash", 0o700))
+
+
+def settings_fit() -> Looked:
+    """Django's checks and ours; those for deployment where the platform is on https. Keys and vault have their own."""
+    for message in checks.run_checks(include_deployment_checks=settings.IS_HTTPS):
+        if message.is_silenced() or message.level < checks.WARNING:
+            continue
+        yield "error" if message.is_serious() else "warning", f"{message.msg} ({message.id})", message.hint or ""
+
+
+def key_files() -> Looked:
+    """Those that the environment replaces need not be there."""
+    folder = Path(settings.KEYS_DIR)
+    files = [*(folder / name for name in keys.NAMES.values()), Path(settings.VAULT_KEY_FILE)]
+    for path in files:
+        if not path.is_symlink() and not path.exists():
+            continue
+        try:
+            check_private(path)
+        except ImproperlyConfigured as error:
+            yield "error", str(error), "Replace the key if somebody else may have read it."
+    if folder.is_dir() and folder.stat().st_mode & 0o077:
+        yield "error", f"{folder} can be entered by others.", f"Run: chmod 700 {folder}"
+
+
+def folders() -> Looked:
+    """A home that others can list tells them the tenants' ids; one that they can't enter stops the agents' own uids."""
+    if not Path(settings.HOME).is_dir():
+        yield "error", f"{settings.HOME} is not there.", "Run: zcplatform bootstrap"
+        return
+    for name, wanted in MODES:
+        path = Path(settings.HOME) / name
+        if not path.is_dir():
+            yield "error", f"{path} is not there.", "Run: zcplatform bootstrap"
+            continue
+        mode = path.stat().st_mode & 0o777
+        if mode != wanted:
+            yield (
+                "error" if mode & 0o022 else "warning",
+                f"{path} has mode {mode:04o}, not {wanted:04o}.",
+                f"Run: chmod {wanted:o} {path}",
+            )
+
+
+def disk() -> Looked:
+    """Warns at 80 %, fails at 95 %: agents, logs and backups grow without asking."""
+    if not Path(settings.HOME).is_dir():
+        return
+    usage = shutil.disk_usage(settings.HOME)
+    share = usage.used / (usage.used + usage.free)
+    what = f"{share:.0%} of the disk of {settings.HOME} is used, {usage.free / 1e9:.1f} GB are free."
+    if share >= DISK_WARN:
+        yield "error" if share >= DISK_FULL else "warning", what, "Make room, or move ZCPLATFORM_HOME to a larger disk."
+
+
+def database() -> Looked:
+    """Answers, is migrated; SQLite's file is intact and private."""
+    if problem := startup.unapplied_migrations():
+        yield "error", problem, "Checks that need the database's rows are left out."
+        return
+    if connection.vendor != "sqlite":
+        return
+    if damage := _damage():
+        yield "error", f"The database is damaged: {damage}", "Stop the platform and restore a backup."
+    for suffix in ("", "-wal", "-shm"):
+        path = Path(f"{connection.settings_dict['NAME']}{suffix}")
+        if path.exists() and path.stat().st_mode & 0o077:
+            mode = path.stat().st_mode & 0o777
+            yield "error", f"{path} has mode {mode:04o}, not 0600.", f"Run: chmod 600 {path}"
+
+
+def _damage() -> str:
+    """What SQLite itself finds wrong with its file; reads all of it (about 1 s for 500 MB that are in memory)."""
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA quick_check")
+            lines = [row[0] for row in cursor.fetchmany(3)]
+    except DatabaseError as error:
+        return str(error)
+    return "" if lines == ["ok"] else "; ".join(lines)
+
+
+def clocks() -> Looked:
+    """Leases go by the database's clock, tokens by the host's, and the disk may be another machine's."""
+    todo = "Set the clocks by NTP."
+    for name, other in (("database", _database_time()), ("disk", _disk_time())):
+        skew = abs((other - datetime.now(UTC)).total_seconds())
+        if skew > SKEW_S:
+            yield "warning", f"The {name}'s clock is {skew:.0f} s off this host's.", todo
+    newest = AuditEntry.objects.order_by("-id").values_list("created_at", flat=True).first()
+    if newest and newest > clock.now() + FUTURE:
+        yield "warning", f"The newest row of the audit is from {newest:%Y-%m-%d %H:%M} UTC: the clock went back.", todo
+
+
+def _database_time() -> datetime:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT CURRENT_TIMESTAMP")
+        value = cursor.fetchone()[0]
+    if isinstance(value, str):  # SQLite gives whole seconds
+        value = datetime.fromisoformat(value).replace(tzinfo=UTC) + timedelta(seconds=0.5)
+    return value
+
+
+def _disk_time() -> datetime:
+    with tempfile.NamedTemporaryFile(dir=settings.HOME) as file:
+        os.utime(file.fileno())  # by the clock of whoever holds the file
+        return datetime.fromtimestamp(os.fstat(file.fileno()).st_mtime, UTC)
+
+
+def vault() -> Looked:
+    """The start's own look at the key file, with the database's mirror of it."""
+    try:
+        verify_keyring()
+    except Misconfigured as error:
+        yield "error", error.message, "Put the vault key file of this database back from a backup."
+
+
+def audit() -> Looked:
+    """Walks the whole chain: about 10 s for a million rows."""
+    began = time.monotonic()
+    verdict = verify_chain()
+    if verdict.fault:
+        todo = "Somebody wrote past the platform: keep the database as it is, and find out who."
+        yield "error", verdict.fault.message, todo
+    else:
+        yield "ok", f"{verdict.count} rows unbroken, walked in {time.monotonic() - began:.1f} s", ""
