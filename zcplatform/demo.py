@@ -119,6 +119,8 @@ class Demo:
     def down(self) -> None:
         """Delete the tenants, then stop what was started; a part that was never there is fine."""
         with self.part("teardown", "tenants deleted, everything stopped"):
+            if self.serve is None or self.serve.poll() is not None:
+                self.env["ZCPLATFORM_ROUTER"] = "direct"  # Caddy is gone, and so are the routes
             try:
                 if (self.home / "zcplatform.db").exists():
                     self.manage("teardown", "--yes", "--json")
@@ -128,7 +130,9 @@ class Demo:
     def _serve(self) -> None:
         (self.home / "run").mkdir(exist_ok=True)
         with (self.home / "run" / "serve.log").open("ab") as log:
-            self.serve = subprocess.Popen([*_manage(), "serve"], env=self.env, stdout=log, stderr=log)
+            # In a group of its own: Ctrl-C is meant for us, and the tenants' routes are withdrawn while Caddy answers.
+            argv = [*_manage(), "serve"]
+            self.serve = subprocess.Popen(argv, env=self.env, stdout=log, stderr=log, process_group=0)
         until = time.monotonic() + START_S
         while not self._ready():
             if self.serve.poll() is not None or time.monotonic() > until:
@@ -173,7 +177,8 @@ def stay(runtime: str, home: Path, say: Say) -> None:
     """Up, print how to use it, and stay until interrupted; then down."""
     home.mkdir(parents=True, exist_ok=True)
     demo = Demo(runtime, home, say)
-    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     try:
         demo.up()
         link = demo.manage("login_link", json.loads(CAST.read_text())["admin"]).strip().splitlines()[-1]

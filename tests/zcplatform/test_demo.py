@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.architecture import ROOT
 from tests.commands import manage
+from tests.zcplatform.serving import children_of, wait_for
 from zcplatform import demo
 from zcplatform.lib.errors import Misconfigured
+
+
+def environment_of_a_reader():
+    """Without the suite's own settings, which would lead every process to the suite's home."""
+    ours = ("ZC", "DJANGO_")
+    return {k: v for k, v in os.environ.items() if not k.startswith(ours)} | {"PYTHONPATH": str(ROOT)}
 
 
 def made(home, say=lambda line: None):
@@ -80,8 +90,7 @@ def test_what_was_begun_is_taken_down_when_a_part_fails(monkeypatch):
 
 @pytest.mark.caddy
 def test_the_whole_demo_once(tmp_path):
-    env = {name: value for name, value in os.environ.items() if not name.startswith("ZC")}
-    env |= {"ZCPLATFORM_HOME": str(tmp_path / "never"), "PYTHONPATH": str(ROOT)}
+    env = environment_of_a_reader() | {"ZCPLATFORM_HOME": str(tmp_path / "never")}
     argv = [sys.executable, "-m", "zcplatform", "demo", "--check"]
     done = subprocess.run(argv, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -94,3 +103,40 @@ def test_the_whole_demo_once(tmp_path):
     assert not (tmp_path / "never").exists(), "the configured home is not the demo's"
     with pytest.raises(httpx.TransportError):
         httpx.get(told["tenants"][0].replace("acme.localhost", "127.0.0.1"), trust_env=False)
+
+
+@pytest.fixture
+def staying(tmp_path):
+    """A demo that stays, with a terminal's process group and what it printed so far."""
+    env = environment_of_a_reader() | {"ZCPLATFORM_HOME": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    printed = tmp_path / "printed"
+    with printed.open("wb") as out:
+        argv = [sys.executable, "-m", "zcplatform", "demo"]
+        running = subprocess.Popen(argv, env=env, cwd=tmp_path, stdout=out, stderr=out, start_new_session=True)
+    wait_for(lambda: "Ctrl-C" in printed.read_text() or running.poll() is not None, "the demo is up")
+    yield running
+    if running.poll() is None:
+        running.terminate()
+        running.wait(120)
+
+
+def living_tenants(home):
+    with sqlite3.connect(home / "demo" / "zcplatform.db") as database:
+        return database.execute("SELECT count(*) FROM tenants WHERE status != 'deleted'").fetchone()[0]
+
+
+@pytest.mark.caddy
+def test_ctrl_c_reaches_the_whole_group_and_everything_is_taken_down(staying, tmp_path):
+    assert living_tenants(tmp_path) == 2, (tmp_path / "printed").read_text()
+    os.killpg(staying.pid, signal.SIGINT)
+    assert staying.wait(120) == 0, (tmp_path / "printed").read_text()
+    assert living_tenants(tmp_path) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.caddy
+def test_a_demo_whose_platform_dies_still_deletes_its_tenants(staying, tmp_path):
+    (serve,) = (pid for pid in children_of(staying.pid) if b"serve" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    os.kill(serve, signal.SIGTERM)
+    assert staying.wait(120) == 0, (tmp_path / "printed").read_text()
+    assert living_tenants(tmp_path) == 0
