@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -114,7 +115,13 @@ def _engine() -> str:
     except DependencyDown as error:
         raise DependencyDown(f"{error.message} Start it, then run bootstrap again.", type=error.type) from error
     runtime.ensure_network(0)
-    return f"{info.kind} {info.version}".strip()
+    if info.detail.get("agents_run_as") != "caller":
+        return f"{info.kind} {info.version}".strip()
+    user = "root" if os.geteuid() == 0 else "the user of the workers"
+    closed = info.detail.get("closed")
+    return f"{info.kind}: agents run as {user}, not as users of their own" + (
+        f" ({closed} is closed)" if closed else ""
+    )
 
 
 def _super_admin(email: str) -> str:

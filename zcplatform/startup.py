@@ -49,7 +49,7 @@ def unapplied_migrations() -> str:
         return ""
     names = ", ".join(f"{migration.app_label}.{migration.name}" for migration, _ in plan[:3])
     more = f" and {len(plan) - 3} more" if len(plan) > 3 else ""
-    return f"Unapplied migrations: {names}{more}. Run: zcplatform bootstrap, or zcplatform upgrade"
+    return f"Unapplied migrations: {names}{more}. Run: zcplatform bootstrap"
 
 
 def _failing_checks() -> str:
