@@ -313,6 +313,7 @@ class Run(models.Model):
     next_attempt_at = models.DateTimeField(null=True, blank=True)
     waits = models.PositiveIntegerField(default=0)
     rewinds = models.PositiveIntegerField(default=0)
+    interruptions = models.PositiveIntegerField(default=0)
 
     reason = models.CharField(max_length=32, choices=Reason.choices, default=Reason.NONE, blank=True)
     error = models.TextField(blank=True)

@@ -197,7 +197,7 @@ def _act_on(runtime: Runtime, item: Found) -> Run | None:
     difference, tenant, seen = item.difference, item.tenant, item.seen
     if difference.action == "repair" and tenant is not None:
         return _repair(runtime, tenant)
-    if seen is None or difference.action == "report":
+    if seen is None or difference.action == "report" or (tenant is not None and not _is_left_over(tenant, seen)):
         return None
     if difference.action == "remove":
         runtime.remove(seen.handle)
@@ -207,6 +207,14 @@ def _act_on(runtime: Runtime, item: Found) -> Run | None:
         target = Target("agent", seen.handle.id[:64], seen.handle.name)
         record("platform.reconcile", actor=SYSTEM, target=target, tenant=seen.tenant, detail={"what": difference.what})
     return None
+
+
+def _is_left_over(tenant: Tenant, seen: Observed) -> bool:
+    """One more look before something is removed: a run may have made it the tenant's own in the meantime."""
+    fresh = Tenant.objects.get(pk=tenant.pk)
+    if fresh.runs.filter(status__in=ACTIVE_RUN).exists():
+        return False
+    return fresh.handle is None or fresh.handle["id"] != seen.handle.id
 
 
 def _repair(runtime: Runtime, tenant: Tenant) -> Run | None:

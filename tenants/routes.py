@@ -8,7 +8,8 @@ from tenants.agents import agent_kind
 from tenants.models import Tenant
 from tenants.routing import router
 from tenants.routing.base import Route, SyncResult
-from zcplatform.lib.errors import InvalidField
+from tenants.states import Reason
+from zcplatform.lib.errors import DependencyDown, InvalidField
 from zcplatform.lib.slugs import check_slug
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,10 @@ def _may_be_routed(slug: str) -> bool:
 
 def sync() -> SyncResult:
     """Bring the router to the desired routes. DependencyDown ``route_pending`` when it does not answer."""
-    return router().sync(desired)
+    try:
+        return router().sync(desired)
+    except DependencyDown as error:
+        raise DependencyDown(error.message, type=Reason.WAITING_FOR_ROUTER) from error
 
 
 def differences() -> SyncResult:

@@ -50,8 +50,8 @@ def change(
             raise _busy(active)
         prepare(row)
         audit(row, action, actor, **params)
+        emit(row, action, params)
         if row.desired != Desired.RUNNING:
-            emit(row, action, params)
             return None
         set_status(row, Status.DEPLOYING)
         return _insert_run(row, kind, actor, params)

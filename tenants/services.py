@@ -174,16 +174,26 @@ def delete(*, actor: Actor, tenant: Tenant, purge: bool = False) -> Run:
 
 
 def repair(*, tenant: Tenant, cause: str) -> Run:
-    """Let reconcile bring the tenant back to what its row says; audited as drift."""
+    """Let reconcile bring the tenant back to what its row says; audited as drift.
+
+    Conflict ``wrong_state`` when somebody has asked for something else since ``tenant`` was read.
+    """
     kinds: dict[str, RunKind] = {Desired.RUNNING: RunKind.START, Desired.DELETED: RunKind.DEPROVISION}
     kind = kinds.get(tenant.desired, RunKind.STOP)
+    params: dict[str, Any] = {"cause": cause}
+    if kind == RunKind.DEPROVISION:
+        # Whoever asked for the deletion also said what is to become of the folder.
+        last = tenant.runs.filter(kind=kind).order_by("-pk").first()
+        params["purge"] = bool(last and last.params.get("purge"))
 
     def prepare(row: Tenant) -> None:
+        if row.desired != tenant.desired:
+            raise Conflict("Somebody has asked for something else meanwhile.", type="wrong_state")
         audit(row, "tenant.drift", SYSTEM, cause=cause)
         if row.desired == Desired.RUNNING:
             set_status(row, Status.DEPLOYING, Reason.SPEC_DRIFT, cause)
 
-    return ask(tenant, kind, "tenant.repair", actor=SYSTEM, prepare=prepare, cause=cause)
+    return ask(tenant, kind, "tenant.repair", actor=SYSTEM, prepare=prepare, **params)
 
 
 # --- what a run's request changes on the row ---------------------------------------------------------------

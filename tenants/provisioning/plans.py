@@ -38,6 +38,17 @@ class TenantProcedure(Procedure):
     def subject(self, run: Run) -> Tenant:
         return Tenant.objects.select_related("node", "plan", "config").get(pk=run.tenant_id)
 
+    def settle(self, ctx: Context) -> None:
+        """A change that failed before it touched the agent leaves it running, and that is what we then say.
+        Otherwise no route may lead to where nothing healthy is."""
+        if ctx.run.kind == RunKind.DEPROVISION:
+            return
+        reached = set(ctx.run.steps.values_list("name", flat=True))
+        touched = ctx.run.kind == RunKind.RESTART or _TOUCHES_AGENT in reached
+        ctx.untouched = not touched and ctx.subject.routed and steps.is_up(ctx.subject)
+        if not ctx.untouched and ctx.subject.routed:
+            steps.withdraw_route(ctx)
+
     def on_start(self, ctx: Context, *, interrupted: bool) -> None:
         emit(ctx.subject, "run.resumed" if interrupted else "run.started", _about(ctx.run))
         _record(ctx, "run.interrupt" if interrupted else "run.start")
@@ -55,11 +66,9 @@ class TenantProcedure(Procedure):
 
     def on_failure(self, ctx: Context) -> None:
         tenant, run = ctx.subject, ctx.run
-        reached = set(run.steps.values_list("name", flat=True))
         if run.kind == RunKind.DEPROVISION:
             set_status(tenant, Status.DELETING, run.reason, run.error)
-        elif tenant.routed and _TOUCHES_AGENT not in reached and run.kind != RunKind.RESTART:
-            # The change failed before the agent was touched: it runs on as it was, and that is what we say.
+        elif ctx.untouched:
             set_status(tenant, Status.RUNNING, run.reason, f"The change was not applied: {run.error}")
         else:
             set_status(tenant, Status.ERROR, run.reason, run.error)

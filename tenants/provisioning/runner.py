@@ -25,7 +25,7 @@ from django.db.models.functions import Now
 from tenants.models import Run, StepRecord
 from tenants.states import Phase, Reason, RunStatus, StepStatus
 from zcplatform.lib import claims, clock
-from zcplatform.lib.errors import DependencyDown, Misconfigured, ZCError
+from zcplatform.lib.errors import DependencyDown, Misconfigured, RunFailed, ZCError
 from zcplatform.lib.failpoints import failpoint
 from zcplatform.lib.redact import scrub
 
@@ -35,6 +35,7 @@ LEASE_S = 30.0
 RENEW_S = 8.0
 MAX_BACKOFF_S = 60.0
 MAX_REWINDS = 5
+MAX_INTERRUPTIONS = 5
 ERROR_CAP = 4_000
 
 
@@ -67,6 +68,8 @@ class Context:
     subject: Any
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     record: StepRecord | None = None
+    untouched: bool = False
+    """After a failure: what was there before goes on as it was. Set by the procedure's ``settle``."""
 
     def check(self) -> None:
         """Called before each side effect outside the database: LeaseLost when the run is no longer ours.
@@ -76,9 +79,10 @@ class Context:
         if not claims.holds(_ours(), pk=self.run.pk, epoch=self.epoch):
             raise LeaseLost
 
-    def step_seconds(self) -> float:
-        """How long ago the current step was first begun, parked times included."""
-        return (clock.now() - self.record.started_at).total_seconds() if self.record else 0.0
+    @property
+    def attempt(self) -> int:
+        """How often the current step was begun, this time included."""
+        return self.record.attempts if self.record else 0
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -109,6 +113,10 @@ class Procedure:
     def subject(self, run: Run) -> Any:
         raise NotImplementedError
 
+    def settle(self, ctx: Context) -> None:
+        """After the undo of a failed run and outside any transaction: look at the world, and close what must not
+        stay open. May raise DependencyDown; it is then done again."""
+
     def on_start(self, ctx: Context, *, interrupted: bool) -> None: ...
     def on_wait(self, ctx: Context, reason: Reason, detail: str) -> None: ...
     def on_success(self, ctx: Context) -> None: ...
@@ -130,9 +138,10 @@ def execute(run_id: int, procedure: Procedure) -> bool:
     if epoch is None:
         return False
     run = Run.objects.get(pk=run_id)
-    ctx = Context(run=run, epoch=epoch, subject=procedure.subject(run))
+    ctx = Context(run=run, epoch=epoch, subject=None)
     try:
         with _renewing(ctx):
+            ctx.subject = procedure.subject(run)
             _begin(ctx, procedure, interrupted=before == RunStatus.RUNNING)
             _drive(ctx, procedure)
     except LeaseLost:
@@ -181,8 +190,9 @@ def _begin(ctx: Context, procedure: Procedure, *, interrupted: bool) -> None:
         return
     with ctx.writing():
         if ctx.run.started_at is None:
-            ctx.run.started_at = clock.now()
-            Run.objects.filter(pk=ctx.run.pk).update(started_at=ctx.run.started_at)
+            _update(ctx, started_at=clock.now())
+        if interrupted:
+            _update(ctx, interruptions=ctx.run.interruptions + 1)
         procedure.on_start(ctx, interrupted=interrupted)
 
 
@@ -192,6 +202,7 @@ def _drive(ctx: Context, procedure: Procedure) -> None:
     ctx.results = {r.name: r.result for r in records.values() if r.status == StepStatus.DONE}
     if ctx.run.phase == Phase.DO:
         try:
+            _refuse_a_killer(ctx)
             _do_all(ctx, steps, records)
         except Park as wait:
             return _park(ctx, procedure, wait.reason, wait.detail, wait.after_s)
@@ -205,9 +216,17 @@ def _drive(ctx: Context, procedure: Procedure) -> None:
             return _succeed(ctx, procedure)
     try:
         _undo_all(ctx, steps, records)
+        procedure.settle(ctx)
     except (DependencyDown, OperationalError) as error:
         return _park_for(ctx, procedure, error)
     return _fail(ctx, procedure)
+
+
+def _refuse_a_killer(ctx: Context) -> None:
+    """A step that takes its worker down with it must not be handed to one worker after the other for ever."""
+    if ctx.run.interruptions > MAX_INTERRUPTIONS:
+        times = ctx.run.interruptions
+        raise RunFailed(f"The worker died {times} times while doing this.", type=Reason.INTERNAL_ERROR)
 
 
 def _do_all(ctx: Context, steps: tuple[Step, ...], records: dict[int, StepRecord]) -> None:

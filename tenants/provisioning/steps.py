@@ -25,6 +25,7 @@ from zcplatform.lib.redact import SecretStr
 
 POLL_S = 5.0
 """How long a worker polls for health before it gives itself back."""
+PARK_S = 1.0
 STOP_GRACE_S = 10.0
 CRASHES = 3
 
@@ -34,9 +35,20 @@ def _runtime(tenant: Tenant) -> Runtime:
 
 
 def reserve_slot(ctx: Context) -> dict[str, Any]:
+    _check_plan(ctx.subject)
     ctx.check()
     ctx.subject = tenant = allocation.allocate(ctx.subject)
     return {"slot": tenant.slot, "port": tenant.port, "uid": tenant.uid}
+
+
+def _check_plan(tenant: Tenant) -> None:
+    """A plan may have been edited since the tenant was put on it."""
+    kind, memory = agent_kind(tenant.agent_kind), tenant.plan.memory_limit_mb
+    if memory < kind.min_memory_mb:
+        raise RunFailed(
+            f"{kind.label} needs {kind.min_memory_mb} MB; the plan {tenant.plan.name} has {memory} MB.",
+            type=Reason.PLAN_TOO_SMALL,
+        )
 
 
 def prepare_folders(ctx: Context) -> None:
@@ -80,15 +92,23 @@ def ensure_network(ctx: Context) -> dict[str, Any]:
 
 
 def retire_stale(ctx: Context) -> None:
-    """An agent that runs with another spec goes down in order: route first, then a graceful stop."""
+    """Unless the wanted agent runs already, nothing may lead to what is there; and a stale one is stopped gently."""
     tenant, wanted = ctx.subject, _spec(ctx).fingerprint()
-    stale = [seen for seen in _runtime(tenant).find(str(tenant.public_id)) if seen.fingerprint != wanted]
-    if not stale:
-        return
-    withdraw_route(ctx)
-    for seen in stale:
-        ctx.check()
-        _runtime(tenant).stop(seen.handle, grace_s=STOP_GRACE_S)
+    there = _runtime(tenant).find(str(tenant.public_id))
+    if tenant.routed and not any(s.fingerprint == wanted and s.state == AgentState.RUNNING for s in there):
+        withdraw_route(ctx)
+    for seen in there:
+        if seen.fingerprint != wanted:
+            ctx.check()
+            _runtime(tenant).stop(seen.handle, grace_s=STOP_GRACE_S)
+
+
+def is_up(tenant: Tenant) -> bool:
+    """Whether the agent that the row tells of runs, by the engine's word."""
+    if tenant.agent_handle is None:
+        return False
+    seen = _runtime(tenant).inspect(tenant.agent_handle)
+    return seen.state == AgentState.RUNNING and seen.fingerprint == tenant.fingerprint
 
 
 def create(ctx: Context) -> dict[str, Any]:
@@ -132,22 +152,23 @@ def start(ctx: Context) -> None:
 
 
 def await_health(ctx: Context) -> dict[str, Any]:
-    """Poll for up to five seconds, then park; the deadline runs from the first try of this step."""
+    """Poll for up to five seconds, then park. What counts against the deadline is the time that somebody polled:
+    an agent is not to blame for a platform that was down meanwhile."""
     tenant, kind = ctx.subject, agent_kind(ctx.subject.agent_kind)
     began = time.monotonic()
     while True:
         if probe(tenant):
-            return {"waited_s": round(ctx.step_seconds(), 2)}
+            return {"attempts": ctx.attempt}
         if time.monotonic() - began >= POLL_S:
             break
         time.sleep(0.1 if time.monotonic() - began < 2 else 0.5)
     _give_up_if_hopeless(tenant, _runtime(tenant).inspect(tenant.agent_handle))
-    waited = ctx.step_seconds()
+    waited = ctx.attempt * (POLL_S + PARK_S)
     if waited > max(30, 2 * kind.start_grace_s):
         raise RunFailed(
             f"The agent did not answer {kind.health_path} within {waited:.0f} s.{_hint(tenant)}", type=Reason.UNHEALTHY
         )
-    raise Park(Reason.WAITING_FOR_HEALTH, after_s=1, detail="The agent has not answered its health check yet.")
+    raise Park(Reason.WAITING_FOR_HEALTH, after_s=PARK_S, detail="The agent has not answered its health check yet.")
 
 
 def _give_up_if_hopeless(tenant: Tenant, seen: Observed) -> None:

@@ -18,7 +18,7 @@ from tests.factories import MemberFactory, PlanFactory, UserFactory
 from tests.fakes import NeverHealthy, ServingRuntime
 from vault.models import Secret
 from zcplatform.lib.actors import OPERATOR
-from zcplatform.lib.errors import Conflict, Forbidden, InvalidField, NotFound
+from zcplatform.lib.errors import Conflict, Forbidden, InvalidField, NotFound, RunFailed
 
 STEPS = [
     "reserve_slot",
@@ -294,6 +294,7 @@ def test_r13_a_router_that_is_down_is_waited_for_and_nothing_is_called_running(w
     tenant = world.tenant()
     run = world.drive(services.deploy(actor=OPERATOR, tenant=tenant), turns=4)
     assert (run.status, world.fresh(tenant).status) == (RunStatus.PARKED, Status.DEPLOYING)
+    assert world.fresh(tenant).reason == Reason.WAITING_FOR_ROUTER
     assert len(world.agents()) == 1, "the agent is kept"
     monkeypatch.setattr("tenants.routes.router", lambda: world.router)
     world.drive(run)
@@ -541,3 +542,109 @@ def test_what_an_agent_printed_before_it_failed_is_kept_and_told_without_its_sec
     kept = (tenant.folder / "logs" / "last-failure.log").read_text()
     for text in (tenant.detail, kept, tenant.runs.get().error):
         assert "my token is *** and I crash" in text
+
+
+def test_a_repair_that_fails_is_not_called_running_and_leaves_no_route(world, monkeypatch):
+    tenant = world.tenant(deploy=True)
+    world.engine.clear()
+
+    def missing(*_args):
+        raise RunFailed("The image is not there.", type=Reason.IMAGE_MISSING)
+
+    monkeypatch.setattr(ServingRuntime, "ensure_image", missing)
+    assert repair(world) == ["agent_absent"]
+    tenant = world.fresh(tenant)
+    assert (tenant.status, tenant.reason, tenant.routed) == (Status.ERROR, Reason.IMAGE_MISSING, False)
+    assert world.router.routes == {}
+    assert repair(world) == [], "a person decides what happens next"
+
+
+def test_a_repair_leaves_nothing_reachable_before_it_is_healthy(world, monkeypatch):
+    world.tenant(deploy=True)
+    world.engine.clear()
+    seen = []
+    create = ServingRuntime.create
+    monkeypatch.setattr(ServingRuntime, "create", lambda *a: seen.append(dict(world.router.routes)) or create(*a))
+    repair(world)
+    assert seen == [{}]
+
+
+def test_a_failed_deploy_leaves_no_route(world, monkeypatch):
+    tenant = world.tenant(deploy=True)
+    world.engine.clear()
+
+    def broken(*_args):
+        raise RunFailed("No.", type=Reason.BAD_CONFIG)
+
+    monkeypatch.setattr(ServingRuntime, "create", broken)
+    world.drive(services.deploy(actor=OPERATOR, tenant=tenant))
+    tenant = world.fresh(tenant)
+    assert (tenant.status, tenant.routed, world.router.routes) == (Status.ERROR, False, {})
+
+
+def test_an_agent_that_a_run_has_just_made_is_not_taken_for_a_left_over(world):
+    tenant = world.tenant(deploy=True)
+    Tenant.objects.filter(pk=tenant.pk).update(handle={"runtime": "fake", "name": "x", "id": "older"})
+    found = reconcile.look(world.node())
+    assert {item.difference.what for item in found} == {"agent_superseded", "agent_absent"}
+    Tenant.objects.filter(pk=tenant.pk).update(handle=tenant.handle)
+    assert reconcile.act(world.node(), found) == []
+    assert [agent.state for agent in world.agents()] == [AgentState.RUNNING]
+
+
+def test_a_repair_does_not_override_what_somebody_asked_for_meanwhile(world):
+    tenant = world.tenant(deploy=True)
+    stale = world.fresh(tenant)
+    world.drive(services.stop(actor=OPERATOR, tenant=tenant))
+    with pytest.raises(Conflict) as refused:
+        services.repair(tenant=stale, cause="agent_down")
+    assert refused.value.type == "wrong_state"
+    assert world.fresh(tenant).status == Status.STOPPED
+
+
+def test_a_deletion_with_purge_that_is_finished_by_reconcile_still_purges(world):
+    tenant = world.tenant(deploy=True)
+    run = services.delete(actor=OPERATOR, tenant=tenant, purge=True)
+    long_ago = "2020-01-01T00:00:00Z"
+    Run.objects.filter(pk=run.pk).update(status=RunStatus.FAILED, finished_at=long_ago)
+    assert repair(world) == ["deletion_unfinished"]
+    assert world.fresh(tenant).status == Status.DELETED
+    assert not tenant.trash.exists()
+
+
+def test_a_plan_that_was_made_too_small_is_named_at_the_next_start(world):
+    tenant = world.tenant(deploy=True)
+    tenant.plan.memory_limit_mb = 16
+    tenant.plan.save()
+    world.drive(services.stop(actor=OPERATOR, tenant=tenant))
+    world.drive(services.start(actor=OPERATOR, tenant=tenant))
+    assert world.fresh(tenant).reason == Reason.PLAN_TOO_SMALL
+
+
+def test_a_change_is_told_to_the_outbox_whether_or_not_the_tenant_runs(world):
+    PlanFactory(slug="big", name="Big", memory_limit_mb=4096)
+    tenant = world.tenant(deploy=True)
+    world.drive(services.resize(actor=OPERATOR, tenant=tenant, plan="big"))
+    world.drive(services.stop(actor=OPERATOR, tenant=tenant))
+    assert services.resize(actor=OPERATOR, tenant=tenant, plan="pro") is None
+    assert Event.objects.filter(tenant=tenant, type="tenant.resize").count() == 2
+
+
+def test_what_is_only_to_be_reported_is_left_as_it_is(world):
+    tenant = world.tenant(deploy=True)
+    Tenant.objects.filter(pk=tenant.pk).delete()
+    assert repair(world) == ["agent_unknown"]
+    rows = AuditEntry.objects.count()
+    world.engine.calls.clear()
+    assert repair(world) == ["agent_unknown"]
+    assert "stop" not in [verb for verb, _ in world.engine.calls]
+    assert AuditEntry.objects.count() == rows
+
+
+def test_r18_only_one_sweep_at_a_time_looks_at_a_node(world):
+    world.tenant(deploy=True)
+    node = world.node()
+    type(node).objects.filter(pk=node.pk).update(lease_until="2100-01-01T00:00:00Z", lease_owner="another")
+    world.engine.calls.clear()
+    reconcile.sweep()
+    assert "list" not in [verb for verb, _ in world.engine.calls]

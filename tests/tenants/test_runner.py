@@ -290,3 +290,14 @@ def test_a_long_step_keeps_its_lease(monkeypatch):
     execute(run.pk, Made(one=do))
     run.refresh_from_db()
     assert run.status == RunStatus.SUCCEEDED
+
+
+def test_a_step_that_kills_every_worker_is_given_up():
+    made, run = Made(one=None), RunFactory()
+    Run.objects.filter(pk=run.pk).update(
+        status=RunStatus.RUNNING, lease_until=Now(), started_at=Now(), interruptions=runner.MAX_INTERRUPTIONS
+    )
+    execute(run.pk, made)
+    run.refresh_from_db()
+    assert (run.status, run.reason, made.log) == (RunStatus.FAILED, Reason.INTERNAL_ERROR, [])
+    assert "died 6 times" in run.error
