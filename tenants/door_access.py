@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,7 @@ from threading import Lock
 from typing import Generic, NoReturn, TypeVar
 
 from asgiref.sync import sync_to_async
-from django.db import close_old_connections, transaction
+from django.db import OperationalError, close_old_connections, transaction
 
 from audit.services import Target, record
 from tenants import tokens
@@ -29,6 +30,9 @@ T = TypeVar("T")
 
 # Threads of its own: Django's single thread for synchronous code would make every chat wait for every other.
 _threads = ThreadPoolExecutor(4, thread_name_prefix="door")
+_toucher = ThreadPoolExecutor(1, thread_name_prefix="door-touch")
+_touching = Lock()
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,9 +64,24 @@ def admit(slug: str, bearer: str) -> tuple[Agent, SecretStr]:
     token = tokens.lookup(bearer) if slug else None
     if token is None or token.tenant.slug != slug:
         _refuse(slug, token)
-    tokens.touch(token)
+    _touch_later(token)
     agent = _running(token.tenant)
     return agent, agent_token(agent.tenant_id)
+
+
+def _touch_later(token: AccessToken) -> None:
+    """Note the use of the token beside the chat: somebody else's long write must not hold it up."""
+    if _touching.acquire(blocking=False):
+        _toucher.submit(_touch, token)
+
+
+def _touch(token: AccessToken) -> None:
+    try:
+        _with_connection(tokens.touch, token)
+    except OperationalError:
+        log.warning("the use of a token was not noted: the database is busy")
+    finally:
+        _touching.release()
 
 
 def public_agent(slug: str) -> Agent:

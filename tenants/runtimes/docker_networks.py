@@ -6,6 +6,8 @@ Containers on one bridge can't reach each other (inter-container traffic is off)
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network, ip_network
 from typing import Any
@@ -42,6 +44,8 @@ def ensure_network(engine: Engine, slot: int) -> str:
             # Another installation, or another worker of ours, took the subnet or the name first: look again.
             if error.type != Reason.NETWORK_FAILED and not error.conflict:
                 raise
+            # All who were refused reach for the same next subnet: not all at the same moment.
+            time.sleep(random.uniform(0.02, 0.3))  # noqa: S311
     raise RunFailed(f"No network {name} could be made.", type=Reason.NETWORK_FAILED)
 
 

@@ -377,7 +377,12 @@ def test_teardown_deletes_every_tenant_and_asks_for_the_installations_id(world, 
     assert done.out.splitlines()[-1] == "2 tenants deleted, 0 networks removed"
     assert not any(t.folder.exists() or t.trash.exists() for t in tenants)
     assert world.agents() == []
-    assert manage("teardown", "--yes", "--json").json == {"deleted": 0, "networks": [], "failed": []}
+    assert manage("teardown", "--yes", "--json").json == {
+        "deleted": 0,
+        "purged": 0,
+        "networks": [],
+        "failed": [],
+    }
 
 
 def test_teardown_refuses_where_nobody_can_answer(world, nobody):
@@ -473,3 +478,11 @@ def test_a_run_whose_place_was_taken_says_so(world):
     assert run.status == RunStatus.CANCELLED
     assert cli.outcome(run) == "acme: provision cancelled: another request took its place"
     assert world.fresh(tenant).desired == Desired.STOPPED
+
+
+def test_teardown_leaves_nothing_in_the_trash_either(world):
+    tenant = world.tenant(deploy=True)
+    world.drive(services.delete(actor=OPERATOR, tenant=tenant))
+    assert tenant.trash.is_dir()
+    assert manage("teardown", "--yes", "--json").json["purged"] == 1
+    assert not tenant.trash.exists()

@@ -5,6 +5,7 @@ import json
 import logging
 import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -307,6 +308,9 @@ class TestCredentials:
 
     def test_the_use_of_a_token_is_remembered(self, door, token):
         door.chat(token)
+        until = time.monotonic() + 5
+        while AccessToken.objects.get().last_used_at is None and time.monotonic() < until:
+            time.sleep(0.02)
         assert AccessToken.objects.get().last_used_at is not None
 
 

@@ -7,7 +7,7 @@ from tenants import services
 from tenants.cli import PlatformCommand, Telling, drive, outcome
 from tenants.models import Node, Tenant
 from tenants.runtimes import runtime_for
-from tenants.states import RunStatus
+from tenants.states import RunStatus, Status
 
 
 class Command(PlatformCommand):
@@ -25,12 +25,23 @@ class Command(PlatformCommand):
         self.confirm(question, settings.INSTANCE, yes=options["yes"])
         runs = [services.delete(actor=self.actor, tenant=tenant, purge=True) for tenant in tenants]
         ended = [drive(run, None if options["json"] else Telling(self.stdout.write)) for run in runs]
+        purged = [_purge(tenant) for tenant in Tenant.objects.filter(status=Status.DELETED).select_related("node")]
         networks = [name for node in Node.objects.all() for name in runtime_for(node).remove_unused_networks()]
         failed = [outcome(run) for run in ended if run.status != RunStatus.SUCCEEDED]
         if options["json"]:
-            self.print_json({"deleted": len(ended) - len(failed), "networks": networks, "failed": failed})
+            self.print_json(
+                {"deleted": len(ended) - len(failed), "purged": sum(purged), "networks": networks, "failed": failed}
+            )
         else:
             self.stdout.write(f"{len(ended) - len(failed)} tenants deleted, {len(networks)} networks removed")
         for line in failed:
             self.stderr.write(self.style.ERROR(line))
         return not failed
+
+
+def _purge(tenant: Tenant) -> bool:
+    """What an earlier deletion has kept in the trash goes as well."""
+    if not tenant.trash.exists():
+        return False
+    runtime_for(tenant.node).folders.purge(tenant.trash)
+    return True
