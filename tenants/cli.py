@@ -5,24 +5,21 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted.
 
 from __future__ import annotations
 
-import json
-import sys
 import threading
 import time
 import uuid
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
-from django.db import OperationalError, ProgrammingError, connection
+from django.db import connection
 
 from tenants.models import Run, Tenant
 from tenants.provisioning.plans import PROCEDURE, step_names
 from tenants.provisioning.runner import execute
 from tenants.routing import router
 from tenants.states import ACTIVE_RUN, RunStatus, StepStatus
-from zcplatform.lib.actors import OPERATOR
-from zcplatform.lib.errors import NotFound, ZCError
+from zcplatform.lib.commands import PlatformCommand
+from zcplatform.lib.errors import NotFound
 
 MARKS = {StepStatus.DONE: "✓", StepStatus.FAILED: "✗", StepStatus.UNDONE: "↺"}
 GIVE_BACK_S = 6.0
@@ -49,53 +46,6 @@ def _uuid(text: str) -> uuid.UUID | None:
         return uuid.UUID(text)
     except ValueError:
         return None
-
-
-class PlatformCommand(BaseCommand):
-    """Maps the platform's errors to one line on stderr and an exit code, and prints ``--json``."""
-
-    actor = OPERATOR
-
-    def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--json", action="store_true", help="print one JSON object")
-
-    def handle(self, *args: Any, **options: Any) -> None:
-        try:
-            ok = self.run(**options)
-        except ZCError as error:
-            if options.get("json"):
-                self.print_json({"error": {"type": error.type, "message": error.message, "details": error.details}})
-                sys.exit(1)
-            raise CommandError(error.message, returncode=1) from error
-        except (OperationalError, ProgrammingError) as error:
-            message = f"The database can't be used: {error}. A new installation needs: zcplatform bootstrap"
-            raise CommandError(message, returncode=1) from error
-        except KeyboardInterrupt as error:
-            self.stderr.write(str(error) or "Interrupted.")
-            sys.exit(130)
-        if ok is False:
-            sys.exit(1)
-
-    def run(self, **options: Any) -> bool | None:
-        """Do it; False means that it was tried and failed."""
-        raise NotImplementedError
-
-    def print_json(self, value: Any) -> None:
-        self.stdout.write(json.dumps(value, indent=2, default=str, ensure_ascii=False))
-
-    def confirm(self, question: str, answer: str, *, yes: bool) -> None:
-        """Ask for ``answer`` to be typed, unless ``--yes``; CommandError when it is not."""
-        if yes:
-            return
-        if not sys.stdin.isatty():
-            raise CommandError("This asks for a confirmation; use --yes where nobody can answer.", returncode=2)
-        self.stdout.write(question)
-        try:
-            typed = input("> ").strip()
-        except EOFError:
-            typed = ""
-        if typed != answer:
-            raise CommandError("Not confirmed; nothing was changed.", returncode=1)
 
 
 class TenantCommand(PlatformCommand):

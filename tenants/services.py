@@ -199,15 +199,20 @@ def repair(*, tenant: Tenant, cause: str) -> Run:
 # --- what a run's request changes on the row ---------------------------------------------------------------
 
 
-def _to_running(row: Tenant) -> None:
+def _refuse_held(row: Tenant) -> None:
     if row.desired == Desired.SUSPENDED:
         held = ", ".join(row.holds.filter(lifted_at__isnull=True).values_list("kind", flat=True))
-        raise Conflict(f"This tenant is suspended ({held} hold).", type="held", holds=held)
+        raise Conflict(f"This tenant is suspended ({held} hold); reactivate it first.", type="held", holds=held)
+
+
+def _to_running(row: Tenant) -> None:
+    _refuse_held(row)
     save(row, desired=Desired.RUNNING)
     set_status(row, Status.DEPLOYING)
 
 
 def _back_to_running(row: Tenant) -> None:
+    _refuse_held(row)
     if row.desired != Desired.RUNNING:
         raise Conflict(f"This tenant is meant to be {row.desired}; start it instead.", type="wrong_state")
     set_status(row, Status.DEPLOYING)

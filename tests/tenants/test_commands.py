@@ -108,8 +108,8 @@ def test_provision_names_the_variable_that_is_not_there(world, argv):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("server=irc.example.test,port=many", "A number is expected."),
-        ("shoe=44", "There is no such field."),
+        ("server=irc.example.test,port=many", "port: A number is expected."),
+        ("shoe=44", "shoe: There is no such field."),
     ],
 )
 def test_provision_refuses_a_channels_wrong_field(world, given, said):
@@ -321,7 +321,7 @@ def test_exec_needs_a_command_and_a_running_agent(world):
     world.tenant()
     done = manage("exec", "acme", "--", "id")
     assert (done.code, done.err) == (1, "The agent does not run: the tenant is draft.")
-    assert manage("exec", "acme").err == "A command has 1 to 64 words."
+    assert manage("exec", "acme").err == "command: A command has 1 to 64 words."
 
 
 def test_exec_refuses_an_option_of_its_own_where_it_would_become_the_command(world):

@@ -51,7 +51,7 @@ def test_the_status_is_shown_and_changes_nothing(vault, put):
 
 def test_a_retired_version_is_removed_only_on_request_and_with_a_yes(vault, put):
     put()
-    assert "key_in_use" in str(run("--remove", "1", "--yes")[1])
+    assert "rotate first" in str(run("--remove", "1", "--yes")[1])
     run()
     assert run("--remove", "1")[1].returncode == 2
     assert run("--remove", "1", "--yes") == ("v1 removed\n", None)
@@ -66,7 +66,7 @@ def test_a_second_one_at_once_exits_with_3(vault):
 def test_a_bad_key_file_exits_with_1(vault):
     vault.chmod(0o644)
     error = run()[1]
-    assert error.returncode == 1 and "vault_key_loose" in str(error)
+    assert error.returncode == 1 and "has mode 0644; run: chmod 600" in str(error)
 
 
 def test_secrets_that_do_not_open_exit_with_4(vault, put):

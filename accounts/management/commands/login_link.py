@@ -6,27 +6,23 @@ import json
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
-
 from accounts.emails import normalise_email
 from accounts.login_links import LIFETIME, login_url, make_login_link
 from accounts.models import User
 from zcplatform.lib.actors import OPERATOR
-from zcplatform.lib.errors import NotFound, ZCError
+from zcplatform.lib.commands import PlatformCommand
+from zcplatform.lib.errors import NotFound
 
 
-class Command(BaseCommand):
+class Command(PlatformCommand):
     help = "Print a single-use address, valid for 15 minutes, by which the user EMAIL logs in."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("email")
-        parser.add_argument("--json", action="store_true", help="print JSON instead of the bare address")
+        super().add_arguments(parser)
 
-    def handle(self, *args: Any, **options: Any) -> None:
-        try:
-            url = login_url(make_login_link(_user(options["email"]), actor=OPERATOR))
-        except ZCError as error:
-            raise CommandError(error.message) from error
+    def run(self, **options: Any) -> None:
+        url = login_url(make_login_link(_user(options["email"]), actor=OPERATOR))
         seconds = int(LIFETIME.total_seconds())
         self.stdout.write(json.dumps({"url": url, "expires_in": seconds}) if options["json"] else url)
 

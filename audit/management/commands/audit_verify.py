@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+from argparse import ArgumentParser
 from dataclasses import asdict
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError
 
 from audit.chain import Head
 from audit.services import verify_chain
+from zcplatform.lib.commands import PlatformCommand
 
 
 def _head(text: str) -> Head:
@@ -20,16 +22,16 @@ def _head(text: str) -> Head:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-class Command(BaseCommand):
+class Command(PlatformCommand):
     help = "Check the audit's hash chain. Exit code 0: intact; 1: the first bad row is named; 2: wrong arguments."
 
-    def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--json", action="store_true", help="print one JSON object")
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        super().add_arguments(parser)
         parser.add_argument(
             "--head", type=_head, metavar="ID:HASH", help="a head printed earlier and kept elsewhere; finds a cut tail"
         )
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def run(self, **options: Any) -> None:
         verdict = verify_chain(options["head"])
         fault = verdict.fault
         if options["json"]:

@@ -6,9 +6,9 @@ from typing import Any
 
 from django.conf import settings
 
-from tenants.cli import PlatformCommand
 from tenants.runtimes.docker_engine import engine_at
 from tenants.runtimes.image import ensure_demo_image, image_facts
+from zcplatform.lib.commands import PlatformCommand
 
 
 class Command(PlatformCommand):

@@ -3,9 +3,10 @@ from dataclasses import asdict
 from typing import Any
 
 from tenants import reconcile, routes
-from tenants.cli import PlatformCommand, Telling, drive, outcome
+from tenants.cli import Telling, drive, outcome
 from tenants.models import Node
 from tenants.states import RunStatus
+from zcplatform.lib.commands import PlatformCommand
 from zcplatform.lib.errors import DependencyDown
 
 

@@ -4,10 +4,11 @@ from typing import Any
 from django.conf import settings
 
 from tenants import services
-from tenants.cli import PlatformCommand, Telling, drive, outcome
+from tenants.cli import Telling, drive, outcome
 from tenants.models import Node, Tenant
 from tenants.runtimes import runtime_for
 from tenants.states import RunStatus, Status
+from zcplatform.lib.commands import PlatformCommand
 
 
 class Command(PlatformCommand):

@@ -3,42 +3,37 @@
 from __future__ import annotations
 
 import json
+from argparse import ArgumentParser
 from dataclasses import asdict
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError
 
 from vault import services
 from zcplatform.lib.actors import OPERATOR
-from zcplatform.lib.errors import ZCError
+from zcplatform.lib.commands import PlatformCommand
 
-BUSY, UNREADABLE = 3, 4
+UNREADABLE = 4
 
 
-class Command(BaseCommand):
+class Command(PlatformCommand):
+    exit_codes = {"rotation_in_progress": 3}
     help = (
         "Rotate the vault's key; run again after an interruption, it finishes what was begun. Agents keep running. "
         "Exit code 0: done; 1: refused; 2: wrong arguments; 3: another rotation is running; 4: done, but some secrets "
         "do not open and keep their old key from being retired."
     )
 
-    def add_arguments(self, parser: CommandParser) -> None:
+    def add_arguments(self, parser: ArgumentParser) -> None:
         what = parser.add_mutually_exclusive_group()
         what.add_argument("--status", action="store_true", help="only show the versions and how many secrets each has")
         what.add_argument(
             "--remove", type=int, metavar="VERSION", help="delete a retired version for good; older backups need it"
         )
         parser.add_argument("--yes", action="store_true", help="really remove")
-        parser.add_argument("--json", action="store_true", help="print one JSON object")
+        super().add_arguments(parser)
 
-    def handle(self, *args: Any, **options: Any) -> None:
-        try:
-            self._run(options)
-        except ZCError as error:
-            code = BUSY if error.type == "rotation_in_progress" else 1
-            raise CommandError(f"{error.message} ({error.type})", returncode=code) from error
-
-    def _run(self, options: dict[str, Any]) -> None:
+    def run(self, **options: Any) -> None:
         if options["status"]:
             self._show_status(options["json"])
         elif options["remove"] is not None:

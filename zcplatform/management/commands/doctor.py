@@ -1,9 +1,9 @@
 from dataclasses import asdict
 from typing import Any
 
-from tenants.cli import PlatformCommand
 from zcplatform import doctor
 from zcplatform.doctor.findings import Finding
+from zcplatform.lib.commands import PlatformCommand
 
 MARKS = {"ok": "✓", "warning": "!", "error": "✗"}
 

@@ -1,0 +1,83 @@
+"""What every management command of the platform shares: errors in one line, exit codes, ``--json``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import ArgumentParser
+from typing import Any, ClassVar, NoReturn
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import OperationalError, ProgrammingError
+
+from zcplatform.lib.actors import OPERATOR
+from zcplatform.lib.errors import ZCError
+
+
+class PlatformCommand(BaseCommand):
+    """Maps the platform's errors to one line on stderr and an exit code, and prints ``--json``.
+
+    Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted; ``exit_codes`` has others by error type.
+    """
+
+    actor = OPERATOR
+    exit_codes: ClassVar[dict[str, int]] = {}
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            ok = self.run(**options)
+        except ZCError as error:
+            self._refuse(error.type, error.message, error.details, error, as_json=bool(options.get("json")))
+        except (OperationalError, ProgrammingError) as error:
+            fault = _database_fault(error)
+            self._refuse(*fault, {}, error, as_json=bool(options.get("json")))
+        except KeyboardInterrupt as error:
+            self.stderr.write(str(error) or "Interrupted.")
+            sys.exit(130)
+        if ok is False:
+            sys.exit(1)
+
+    def _refuse(self, kind: str, message: str, details: dict[str, Any], cause: Exception, *, as_json: bool) -> NoReturn:
+        code = self.exit_codes.get(kind, 1)
+        if as_json:
+            self.print_json({"error": {"type": kind, "message": message, "details": details}})
+            sys.exit(code)
+        field = f"{details['field']}: " if "field" in details else ""
+        raise CommandError(field + message, returncode=code) from cause
+
+    def run(self, **options: Any) -> bool | None:
+        """Do it; False means that it was tried and failed."""
+        raise NotImplementedError
+
+    def print_json(self, value: Any) -> None:
+        self.stdout.write(json.dumps(value, indent=2, default=str, ensure_ascii=False))
+
+    def confirm(self, question: str, answer: str, *, yes: bool) -> None:
+        """Ask for ``answer`` to be typed, unless ``--yes``; CommandError when it is not."""
+        if yes:
+            return
+        if not sys.stdin.isatty():
+            raise CommandError("This asks for a confirmation; use --yes where nobody can answer.", returncode=2)
+        self.stdout.write(question)
+        try:
+            typed = input("> ").strip()
+        except EOFError:
+            typed = ""
+        if typed != answer:
+            raise CommandError("Not confirmed; nothing was changed.", returncode=1)
+
+
+def _database_fault(error: Exception) -> tuple[str, str]:
+    """Type and words for a database that does not do as it should."""
+    text = str(error).lower()
+    if "locked" in text or "busy" in text:
+        return "database_busy", "The database is busy: something holds it for long. Nothing was changed; try again."
+    if "full" in text or "disk i/o" in text:
+        return "storage_full", f"The database can't be written, probably for want of space on the disk: {error}."
+    return (
+        "database_unavailable",
+        f"The database can't be used: {error}. A new installation needs: zcplatform bootstrap",
+    )
