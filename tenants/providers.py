@@ -71,6 +71,8 @@ def validate(*, provider: str, model: str, base_url: str, has_key: bool) -> dict
     kind = PROVIDERS.get(provider or "demo")
     if kind is None:
         raise InvalidField("There is no such provider.", type="unknown_provider", field="provider")
+    if not kind.has_model and (model or base_url):
+        raise InvalidField("Choose a provider first: this one has neither model nor address.", field="provider")
     if not kind.has_model:
         return {"provider_name": provider, "provider_model": "", "base_url": ""}
     if base_url and not kind.allows_base_url:

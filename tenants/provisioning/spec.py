@@ -62,7 +62,8 @@ def hash_files(files: Mapping[str, bytes]) -> str:
     so nothing else in it can be guessed from the digest."""
     digest = hashlib.sha256()
     for name in sorted(files):
-        digest.update(f"{name}\0{len(files[name])}\0".encode())
+        # What stands in the folder may have been named by the agent: any bytes.
+        digest.update(f"{name}\0{len(files[name])}\0".encode("utf-8", "surrogateescape"))
         digest.update(files[name])
     return digest.hexdigest()[:32]
 

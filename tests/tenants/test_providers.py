@@ -104,7 +104,10 @@ def test_a_model_of_another_form_is_refused(model):
 @pytest.mark.parametrize("provider", ["", "demo"])
 def test_without_a_provider_there_is_no_model(provider):
     columns = {"provider_name": provider, "provider_model": "", "base_url": ""}
-    assert check(provider, base_url="https://llm.example.test/v1", has_key=False) == columns
+    assert check(provider, model="", has_key=False) == columns
+    for values in ({"model": "gpt"}, {"model": "", "base_url": "https://llm.example.test/v1"}):
+        with pytest.raises(InvalidField, match="Choose a provider first"):
+            check(provider, has_key=False, **values)
     assert endpoint_for(tenant_with(**columns), KEY) is None
 
 
