@@ -1,5 +1,5 @@
 """Tenant folders on this host. Everything below ``settings.HOME`` is reached through directory descriptors with
-O_NOFOLLOW: a tenant owns its folder and may have planted any link in it, and none is ever followed."""
+O_NOFOLLOW: a tenant owns ``config/`` and ``data/`` and may have planted any link there, and none is ever followed."""
 
 from __future__ import annotations
 
@@ -17,27 +17,31 @@ from django.conf import settings
 
 from zcplatform.lib.errors import DependencyDown, RunFailed
 
-CONFIG_FILE_MAX = 1_048_576
+CONFIG_FILE_MAX = 1_048_576  # bytes of one file that are read, whatever the tenant put there
+CONFIG_FILES_MAX = 100  # and how many files
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
 
 class DirectFolders:
-    """A ``FolderKeeper`` by system calls of this process: the tenant's uid owns the folder where the caller is
+    """A ``FolderKeeper`` by system calls of this process: the tenant's uid owns the parts where the caller is
     root; otherwise everything keeps the caller's uid."""
+
+    cheap = True
 
     def prepare(self, folder: Path, uid: int) -> None:
         with storage_errors(folder), _parent(folder, mode=0o711) as parent, _made(parent, folder.name) as top:
+            # First, so that nobody exchanges a part meanwhile. Passable: the tenant's uid has to get to its parts.
+            _own(top, os.geteuid(), 0o711)
             for name in ("config", "data"):
                 with _made(top, name) as part:
                     _give(part, uid)
             with _made(top, "logs") as logs:
-                _give(logs, os.geteuid())
-            _own(top, uid)
+                _own(logs, os.geteuid(), 0o700)
 
     def write_config(self, folder: Path, uid: int, files: Mapping[str, bytes]) -> None:
-        with storage_errors(folder), _config(folder) as config:
+        with storage_errors(folder), _part(folder, "config") as config:
             for name, content in files.items():
                 _replace(config, _checked(name), content, uid)
             for name in set(_entries(config)) - set(files):
@@ -45,9 +49,16 @@ class DirectFolders:
             os.fsync(config)
 
     def read_config(self, folder: Path) -> dict[str, bytes]:
-        with storage_errors(folder), suppress(FileNotFoundError), _config(folder) as config:
-            return {name: _read(config, name) for name in sorted(_entries(config)) if _is_file(config, name)}
+        with storage_errors(folder), suppress(FileNotFoundError), _part(folder, "config") as config:
+            names = [name for name in sorted(_entries(config)) if _is_file(config, name)]
+            return {name: _read(config, name) for name in names[:CONFIG_FILES_MAX]}
         return {}
+
+    def write_log(self, folder: Path, name: str, text: str) -> None:
+        with storage_errors(folder), suppress(FileNotFoundError), _part(folder, "logs") as logs:
+            if os.fstat(logs).st_uid != os.geteuid():
+                raise PermissionError(errno.EPERM, "its log folder is not the platform's")
+            _replace(logs, _checked(name), text.encode(), os.geteuid())
 
     def archive(self, folder: Path, trash: Path) -> None:
         with storage_errors(folder), _parent(folder, mode=0o711) as source, _parent(trash, mode=0o700) as target:
@@ -119,9 +130,9 @@ def _opened(parent: int, name: str) -> Iterator[int]:
 
 
 @contextmanager
-def _config(folder: Path) -> Iterator[int]:
-    with _parent(folder) as parent, _opened(parent, folder.name) as top, _opened(top, "config") as config:
-        yield config
+def _part(folder: Path, name: str) -> Iterator[int]:
+    with _parent(folder) as parent, _opened(parent, folder.name) as top, _opened(top, name) as part:
+        yield part
 
 
 @contextmanager
@@ -140,10 +151,10 @@ def _make(parent: int, name: str, mode: int) -> None:
         os.fchmod(made, mode)  # whatever the umask took
 
 
-def _own(descriptor: int, uid: int) -> None:
+def _own(descriptor: int, uid: int, mode: int) -> None:
     if os.geteuid() == 0:
         os.fchown(descriptor, uid, uid)
-    os.fchmod(descriptor, 0o700 if stat.S_ISDIR(os.fstat(descriptor).st_mode) else 0o400)
+    os.fchmod(descriptor, mode)
 
 
 def _give(part: int, uid: int) -> None:
@@ -152,20 +163,33 @@ def _give(part: int, uid: int) -> None:
     before = os.fstat(part).st_uid
     if os.geteuid() == 0 and before != uid:
         _give_content(part, before, uid)
-    _own(part, uid)
+    _own(part, uid, 0o700)
 
 
 def _give_content(top: int, before: int, uid: int) -> None:
-    """Only what belonged to the former owner changes hands: a planted hard link to a file of another does not."""
     for _, directories, files, descriptor in os.fwalk(".", dir_fd=top, follow_symlinks=False):
         for name in (*directories, *files):
-            if os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_uid == before:
-                os.chown(name, uid, uid, dir_fd=descriptor, follow_symlinks=False)
+            with suppress(FileNotFoundError):
+                _hand_over(descriptor, name, before, uid)
+
+
+def _hand_over(folder: int, name: str, before: int, uid: int) -> None:
+    """Only what belonged to the former owner changes hands: a planted hard link to a file of another does not, and
+    of root's files none with a second name, which may stand outside. What is looked at is what is given: both by one
+    descriptor, so that nothing is exchanged in between."""
+    entry = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        found = os.fstat(entry)
+        elsewhere = before == 0 and found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode)
+        if found.st_uid == before and not elsewhere:
+            os.chown(f"/proc/self/fd/{entry}", uid, uid)
+    finally:
+        os.close(entry)
 
 
 def _checked(name: str) -> str:
     if not _FILE_NAME.fullmatch(name) or name in (".", "..") or name.endswith(".tmp"):
-        raise RunFailed("A configuration file has a plain name.", type="folder_failed")
+        raise RunFailed("A file of a tenant's folder has a plain name.", type="folder_failed")
     return name
 
 
@@ -177,7 +201,7 @@ def _replace(folder: int, name: str, content: bytes, uid: int) -> None:
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
         file.flush()
-        _own(descriptor, uid)
+        _own(descriptor, uid, 0o400)
         os.fsync(descriptor)
     if _is_directory(folder, name):
         _delete(folder, name)

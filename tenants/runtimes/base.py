@@ -133,17 +133,27 @@ class FolderKeeper(Protocol):
     """Prepares and clears tenant folders, with the owner that the runtime can give them.
 
     Layout below ``folder``: ``config/`` (files 0400) and ``data/`` (both 0700, owned by the tenant's uid where
-    owners can be changed) and ``logs/`` (the platform's). No symbolic link that a tenant planted is ever followed.
+    owners can be changed) and ``logs/`` (0700, the platform's). ``folder`` itself is the platform's, and others may
+    at most pass through it (0711): a tenant adds, removes or exchanges no part. No symbolic link that a tenant
+    planted is ever followed.
     """
 
+    cheap: bool
+    """Whether reading costs no more than system calls, so that it may be done for every tenant in every sweep."""
+
     def prepare(self, folder: Path, uid: int) -> None:
-        """Make the folder and its parts, or complete what a killed worker began. RunFailed ``folder_failed``."""
+        """Make the folder and its parts, or complete what a killed worker began; owners and modes that are not as
+        above are mended. RunFailed ``folder_failed``."""
 
     def write_config(self, folder: Path, uid: int, files: Mapping[str, bytes]) -> None:
         """Replace the content of ``config/`` by ``files``; a reader sees the old or the new file, never half of one."""
 
     def read_config(self, folder: Path) -> dict[str, bytes]:
-        """What ``config/`` holds now; empty when there is none."""
+        """What ``config/`` holds now, of 100 files the first MB each; empty when there is none."""
+
+    def write_log(self, folder: Path, name: str, text: str) -> None:
+        """Replace the file ``name`` in ``logs/`` by ``text``; without such a folder nothing happens. RunFailed
+        ``folder_failed`` when the folder is not the platform's alone."""
 
     def archive(self, folder: Path, trash: Path) -> None:
         """Move the folder to ``trash`` by rename; already gone counts as done."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from uuid import UUID
@@ -30,6 +29,8 @@ KEEP = script_of(folder_script)
 
 class HelperFolders:
     """A ``FolderKeeper`` whose privileged half runs in helper containers; each act costs one of them (about 0.6 s)."""
+
+    cheap = False
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -55,6 +56,9 @@ class HelperFolders:
         encoded = json.loads(self._helper("read", folder, NOBODY))
         return {name: base64.b64decode(text) for name, text in encoded.items()}
 
+    def write_log(self, folder: Path, name: str, text: str) -> None:
+        DirectFolders().write_log(folder, name, text)
+
     def archive(self, folder: Path, trash: Path) -> None:
         DirectFolders().archive(folder, trash)
 
@@ -63,7 +67,7 @@ class HelperFolders:
             return
         self._helper("purge", trash, NOBODY)
         with storage_errors(trash):
-            shutil.rmtree(trash)  # the wrapper and ``logs/``: no tenant could write there
+            trash.rmdir()
 
     def _helper(self, act: str, folder: Path, uid: int, stdin: bytes = b"") -> bytes:
         helper = Helper(KEEP, (act, str(uid)), user="0:0", capabilities=CAPABILITIES, folder=_checked(folder))

@@ -65,6 +65,18 @@ def test_e8_configuration_is_written_read_and_replaced(folders, folder):
     assert os.listdir(folder / "config") == ["a.toml"]
 
 
+def test_f2_planted_log_link_is_replaced_and_a_planted_folder_makes_room(folders, folder, home):
+    folders.prepare(folder, UID)
+    (home / "canary").write_text("alive")
+    (folder / "logs/last.log").symlink_to(home / "canary")
+    folders.write_log(folder, "last.log", "ours")
+    assert (folder / "logs/last.log").read_text() == "ours"
+    assert (home / "canary").read_text() == "alive"
+    (folder / "config/a/deep").mkdir(parents=True)
+    folders.write_config(folder, UID, {"a": b"ours"})
+    assert folders.read_config(folder) == {"a": b"ours"}
+
+
 def test_what_a_killed_helper_left_is_completed(folders, folder):
     folders.prepare(folder, UID)
     (folder / "data/kept").write_text("kept")
@@ -214,8 +226,11 @@ def test_an_ordinary_user_in_the_engines_group_does_it_all(installation, home, s
         runtime.remove(handle)
         assert runtime.folders.read_config(folder) == {"a": b"content"}
         trash = home / "trash" / folder.name
+        runtime.folders.write_log(folder, "last.log", "kept")
         runtime.folders.archive(folder, trash)
         assert not folder.exists()
+        runtime.folders.prepare(folder, UID)  # archived, made anew, archived again: one purge takes both
+        runtime.folders.archive(folder, trash)
         runtime.folders.purge(trash)
         assert not trash.exists()
 

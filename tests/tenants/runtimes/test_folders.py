@@ -60,10 +60,123 @@ def tenant() -> int:
     return UID if root else os.geteuid()
 
 
-def test_prepare_gives_the_folder_to_the_tenant_and_the_logs_to_the_platform(folder):
+def as_tenant(folder: Path, act) -> str:
+    """The name of the error of ``act``, done in ``folder`` by a child with the tenant's uid; empty if there is none.
+    The child gets there by descriptor: the folders of tests are closed to it further up."""
+    here, (reader, writer) = os.open(folder, os.O_RDONLY), os.pipe()
+    child = os.fork()
+    if child == 0:
+        said = ""
+        try:
+            os.fchdir(here)
+            os.setgroups([])
+            os.setresgid(UID, UID, UID)
+            os.setresuid(UID, UID, UID)
+            act()
+        except BaseException as error:
+            said = type(error).__name__
+        os.write(writer, said.encode())
+        os._exit(0)
+    os.close(writer)
+    os.close(here)
+    with os.fdopen(reader) as answer:
+        said = answer.read()
+    os.waitpid(child, 0)
+    return said
+
+
+def test_prepare_gives_the_parts_to_the_tenant_and_the_rest_to_the_platform(folder):
     keeper.prepare(folder, UID)
-    assert [owner(folder / part) for part in ("", "config", "data")] == [(tenant(), 0o700)] * 3
-    assert owner(folder / "logs") == (os.geteuid(), 0o700)
+    assert [owner(folder / part) for part in ("config", "data")] == [(tenant(), 0o700)] * 2
+    assert [owner(folder), owner(folder / "logs")] == [(os.geteuid(), 0o711), (os.geteuid(), 0o700)]
+
+
+def test_write_log_replaces_the_file_and_needs_a_folder(folder):
+    keeper.write_log(folder, "last.log", "nowhere to keep it")
+    assert not folder.parent.exists()
+    keeper.prepare(folder, UID)
+    for text in ("first", "second ä"):
+        keeper.write_log(folder, "last.log", text)
+        assert [(p.name, p.read_text()) for p in (folder / "logs").iterdir()] == [("last.log", text)]
+    assert owner(folder / "logs/last.log") == (os.geteuid(), 0o400)
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/x", "a/b", "", "..", "x.tmp"])
+def test_f1_a_log_has_a_plain_name(folder, name):
+    keeper.prepare(folder, UID)
+    with pytest.raises(RunFailed) as failed:
+        keeper.write_log(folder, name, "x")
+    assert failed.value.type == "folder_failed"
+
+
+@pytest.mark.parametrize("planted", ["file", "logs"])
+def test_f2_planted_log_link_is_replaced_or_refused_and_its_target_left(folder, canary, planted):
+    keeper.prepare(folder, UID)
+    if planted == "file":
+        (folder / "logs/last.log").symlink_to(canary / "canary")
+        keeper.write_log(folder, "last.log", "ours")
+        assert not (folder / "logs/last.log").is_symlink()
+        assert (folder / "logs/last.log").read_text() == "ours"
+    else:
+        (folder / "logs").rmdir()
+        (folder / "logs").symlink_to(canary)
+        with pytest.raises(RunFailed):
+            keeper.write_log(folder, "canary", "ours")
+
+
+@pytest.mark.root
+@pytest.mark.skipif(not root, reason="drops to the tenant's uid")
+def test_f2_planted_log_link_is_beyond_the_tenants_uid(folder, canary):
+    keeper.prepare(folder, UID)
+    keeper.write_log(folder, "last.log", "before")
+    refused = [
+        lambda: os.symlink(canary / "canary", "logs/last.log"),
+        lambda: os.rename("logs", "moved"),
+        lambda: os.rename("data", "moved"),
+        lambda: os.symlink(canary, "another"),
+        lambda: os.rmdir("config"),
+        lambda: os.listdir("logs"),
+        lambda: os.chmod(".", 0o777),
+    ]
+    assert [as_tenant(folder, act) for act in refused] == ["PermissionError"] * len(refused)
+    assert as_tenant(folder, lambda: Path("data/note").write_text("mine")) == ""
+    assert as_tenant(folder, lambda: os.listdir("config")) == ""
+
+
+@pytest.mark.root
+@pytest.mark.skipif(not root, reason="drops to the tenant's uid")
+def test_f2_planted_log_link_of_a_folder_that_was_the_tenants_hurts_nobody_and_prepare_mends_it(folder, canary):
+    keeper.prepare(folder, UID)
+    os.chown(folder, UID, UID)
+    folder.chmod(0o700)
+
+    def plant() -> None:
+        os.rename("logs", "moved")
+        os.mkdir("logs")
+        os.symlink(canary / "canary", "logs/last.log")
+
+    assert as_tenant(folder, plant) == ""
+    with pytest.raises(RunFailed) as failed:
+        keeper.write_log(folder, "last.log", "ours")
+    assert failed.value.type == "folder_failed"
+    keeper.prepare(folder, UID)
+    assert [owner(folder), owner(folder / "logs")] == [(0, 0o711), (0, 0o700)]
+    assert as_tenant(folder, plant) == "PermissionError"
+    keeper.write_log(folder, "last.log", "ours")
+    assert (folder / "logs/last.log").read_text() == "ours"
+
+
+@pytest.mark.root
+@pytest.mark.skipif(not root, reason="changes owners")
+def test_f2_prepare_takes_the_folder_before_it_looks_at_the_parts(folder, monkeypatch):
+    """Otherwise a tenant that owned it exchanges one between the look and the gift."""
+    keeper.prepare(folder, UID)
+    os.chown(folder, UID, UID)
+    owners = []
+    give = folders_module._give
+    monkeypatch.setattr(folders_module, "_give", lambda *a: (owners.append(owner(folder)), give(*a)))
+    keeper.prepare(folder, UID)
+    assert owners == [(0, 0o711)] * 2
 
 
 def test_prepare_again_completes_what_a_killed_worker_began_and_keeps_the_data(folder):
@@ -89,7 +202,39 @@ def test_f2_prepare_for_another_uid_gives_the_content_too_but_no_hard_link_and_n
     os.lchown(folder / "data/link", UID, UID)
     os.link(canary / "canary", folder / "data/deep/hard")
     keeper.prepare(folder, UID + 1)
-    assert [owner(folder / p)[0] for p in ("data", "data/deep", "data/deep/note")] == [UID + 1] * 3
+    given = ("data", "data/deep", "data/deep/note", "data/link")
+    assert [owner(folder / p)[0] for p in given] == [UID + 1] * 4
+
+
+@pytest.mark.root
+@pytest.mark.skipif(not root, reason="changes owners")
+def test_f2_a_hard_link_to_a_file_of_root_is_not_given_away_where_the_content_was_roots(folder, canary):
+    keeper.prepare(folder, UID)
+    (folder / "data/note").write_text("x")
+    os.link(canary / "canary", folder / "data/hard")
+    os.chown(folder / "data", 0, 0)
+    keeper.prepare(folder, UID)
+    assert [owner(folder / p)[0] for p in ("data", "data/note", "data/hard")] == [UID, UID, 0]
+
+
+@pytest.mark.root
+@pytest.mark.skipif(not root, reason="changes owners")
+def test_f2_what_is_exchanged_between_the_look_and_the_gift_is_not_given(folder, canary, monkeypatch):
+    keeper.prepare(folder, UID)
+    (folder / "data/note").write_text("x")
+    os.chown(folder / "data/note", UID, UID)
+    fstat = os.fstat
+
+    def exchange(descriptor):
+        found = fstat(descriptor)
+        if stat.S_ISREG(found.st_mode) and not (folder / "data/moved").exists():
+            os.rename(folder / "data/note", folder / "data/moved")
+            os.link(canary / "canary", folder / "data/note")
+        return found
+
+    monkeypatch.setattr(folders_module.os, "fstat", exchange)
+    keeper.prepare(folder, UID + 1)
+    assert owner(folder / "data/moved")[0] == UID + 1
 
 
 @pytest.mark.parametrize("part", ["config", "data", "logs"])
@@ -204,6 +349,17 @@ def test_f2_read_config_does_not_follow_links_nor_wait_for_a_pipe(folder, canary
     (folder / "config/link").symlink_to(canary / "canary")
     os.mkfifo(folder / "config/pipe")
     assert keeper.read_config(folder) == {}
+
+
+def test_f2_read_config_reads_a_bounded_part_of_what_was_planted(folder):
+    keeper.prepare(folder, UID)
+    for number in range(folders_module.CONFIG_FILES_MAX + 5):
+        (folder / f"config/{number:04}").touch()
+    with (folder / "config/0000").open("wb") as sparse:
+        sparse.truncate(1 << 40)
+    found = keeper.read_config(folder)
+    assert len(found) == folders_module.CONFIG_FILES_MAX
+    assert len(found["0000"]) == folders_module.CONFIG_FILE_MAX
 
 
 def test_f2_a_configuration_folder_that_is_a_link_is_refused(folder, canary):
