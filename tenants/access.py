@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from django.db import transaction
 
 from accounts.permissions import role_can
 from audit.services import Target, record
 from tenants.models import Member, Tenant
 from zcplatform.lib.actors import Actor
-from zcplatform.lib.errors import Forbidden, NotFound
+from zcplatform.lib.errors import Forbidden, NotFound, RequestError
 
 
 def role_in(actor: Actor, tenant: Tenant) -> str | None:
@@ -34,15 +36,24 @@ def require(actor: Actor, ability: str, tenant: Tenant) -> None:
     """
     if can(actor, ability, tenant):
         return
+    known = role_in(actor, tenant) is not None
+    error = Forbidden("Your role in this tenant does not allow this.", ability=ability) if known else NotFound()
+    deny(error, actor=actor, ability=ability, tenant=tenant)
+
+
+def deny(error: RequestError, *, actor: Actor, ability: str, tenant: Tenant | None = None) -> NoReturn:
+    """Record the refused attempt and raise ``error``; ``tenant`` where the attempt was about one.
+
+    Must be called outside the transaction of the act, or the row about the refusal would go with it.
+    """
+    public_id = str(tenant.public_id) if tenant else ""
     with transaction.atomic():
         record(
             "access.denied",
             actor=actor,
-            target=Target("tenant", str(tenant.public_id), tenant.slug),
-            tenant=str(tenant.public_id),
+            target=Target("tenant", public_id, tenant.slug) if tenant else None,
+            tenant=public_id,
             detail={"ability": ability},
             outcome="denied",
         )
-    if role_in(actor, tenant) is None:
-        raise NotFound
-    raise Forbidden("Your role in this tenant does not allow this.", ability=ability)
+    raise error

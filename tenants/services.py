@@ -14,10 +14,11 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from accounts.models import User
-from tenants import configuration, tokens
+from tenants import access_tokens, configuration, secrets, tokens
+from tenants.access import deny
 from tenants.agents import agent_kind
 from tenants.events import emit
-from tenants.models import AgentConfig, Hold, Member, Node, Plan, Run, Tenant, TenantSecret
+from tenants.models import AgentConfig, Hold, Member, Node, Plan, Run, Tenant
 from tenants.runs import accept, ask, audit, change
 from tenants.states import Desired, HoldKind, Reason, RunKind, Status
 from tenants.status import save, set_status
@@ -38,6 +39,14 @@ class Created:
     run: Run | None
 
 
+@dataclass(frozen=True)
+class Rotated:
+    """``access_token`` is shown once and never again; ``run`` is None when the tenant is down."""
+
+    run: Run | None
+    access_token: SecretStr
+
+
 def create_tenant(
     *,
     actor: Actor,
@@ -52,11 +61,11 @@ def create_tenant(
 ) -> Created:
     """Make a tenant with its first access token, and deploy it when asked.
 
-    Forbidden unless the actor is unrestricted or sign-up is open; InvalidField ``plan_too_small``,
+    Forbidden unless the actor is unrestricted or sign-up is open, and ``plan_not_offered`` for a plan that is not
+    among ``SIGNUP_PLANS``; InvalidField ``plan_too_small``,
     ``invalid_slug``, ``reserved_slug``, ``invalid_field``; Conflict ``slug_taken`` for a slug that was asked for.
     """
-    if not actor.unrestricted and not (settings.SELF_SERVICE_SIGNUP and actor.user_id):
-        raise Forbidden("Only a super-admin may create tenants here.")
+    _check_may_create(actor, plan)
     name = check_text(name, field="name", max_length=100, required=True)
     if slug is not None:
         check_slug(slug)
@@ -149,18 +158,20 @@ def resize(*, actor: Actor, tenant: Tenant, plan: str) -> Run | None:
     return change(tenant, RunKind.RESIZE, "tenant.resize", actor=actor, prepare=prepare, plan=chosen.slug)
 
 
-def rotate_secrets(*, actor: Actor, tenant: Tenant) -> Run | None:
-    """Give the agent a new bearer and revoke every access token; None when the tenant is down."""
+def rotate_secrets(*, actor: Actor, tenant: Tenant) -> Rotated:
+    """Give the agent a new bearer, revoke every access token and make a new one."""
+    shown: list[SecretStr] = []
 
     def prepare(row: Tenant) -> None:
-        row.access_tokens.filter(revoked_at__isnull=True).update(revoked_at=clock.now())
+        shown.append(access_tokens.replace_all(row, "rotated", actor=actor))
         if row.desired != Desired.RUNNING:
             # The next start issues a new one.
-            TenantSecret.objects.filter(tenant=row, channel=None, field="agent_token").delete()
+            secrets.remove(row, actor=actor, name="agent_token")
 
-    return change(
+    run = change(
         tenant, RunKind.ROTATE_SECRETS, "secret.rotate", actor=actor, prepare=prepare, ability="secrets.rotate"
     )
+    return Rotated(run=run, access_token=shown[0])
 
 
 def delete(*, actor: Actor, tenant: Tenant, purge: bool = False) -> Run:
@@ -225,6 +236,16 @@ def _to_stopped(row: Tenant) -> None:
 
 
 # --- parts of the above ----------------------------------------------------------------------------------
+
+
+def _check_may_create(actor: Actor, plan: str) -> None:
+    if actor.unrestricted:
+        return
+    if not (settings.SELF_SERVICE_SIGNUP and actor.user_id):
+        deny(Forbidden("Only a super-admin may create tenants here."), actor=actor, ability="tenant.create")
+    if plan not in settings.SIGNUP_PLANS:
+        refusal = Forbidden(f"The plan “{plan}” is not offered here.", type="plan_not_offered", field="plan")
+        deny(refusal, actor=actor, ability="tenant.create")
 
 
 def pick_node(runtime: str) -> Node:

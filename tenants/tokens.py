@@ -6,7 +6,7 @@ import hashlib
 import secrets
 from datetime import datetime, timedelta
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from tenants.models import AccessToken, Tenant
 from tenants.states import Status
@@ -42,13 +42,19 @@ def token_hash(value: str) -> str:
 
 def lookup(value: str) -> AccessToken | None:
     """The token when it is neither revoked nor expired and its tenant not deleted; tenant and node in one query."""
-    unexpired = Q(expires_at__isnull=True) | Q(expires_at__gt=clock.now())
     return (
-        AccessToken.objects.select_related("tenant__node")
-        .filter(unexpired, token_hash=token_hash(value), revoked_at__isnull=True)
+        live()
+        .select_related("tenant__node")
+        .filter(token_hash=token_hash(value))
         .exclude(tenant__status=Status.DELETED)
         .first()
     )
+
+
+def live() -> QuerySet[AccessToken]:
+    """Every token that is neither revoked nor expired."""
+    unexpired = Q(expires_at__isnull=True) | Q(expires_at__gt=clock.now())
+    return AccessToken.objects.filter(unexpired, revoked_at__isnull=True)
 
 
 def touch(token: AccessToken) -> None:

@@ -87,6 +87,8 @@ def _shown(value: Any) -> str:
         return "none"
     if isinstance(value, bool):
         return f"`{int(value)}`"
+    if isinstance(value, list):
+        return f"`{','.join(value)}`"
     return f"`{value[0]}-{value[1]}`" if isinstance(value, tuple) else f"`{value}`"
 
 

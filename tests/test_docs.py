@@ -56,7 +56,7 @@ def test_a_setting_and_a_default_are_seen():
     assert list(read) == ["A", "B", "C"]
     listed = rules.rows("| name | default |\n| --- | --- |\n| `A` | `3` | x |\n| `C` | `9` | y |")
     assert list(rules.wrong_defaults(read, listed)) == ["A: `3` instead of `2`"]
-    assert [rules._shown(v) for v in ("", False, (1, 2), "x")] == ["none", "`0`", "`1-2`", "`x`"]
+    assert [rules._shown(v) for v in ("", False, (1, 2), "x", ["a", "b"])] == ["none", "`0`", "`1-2`", "`x`", "`a,b`"]
 
 
 def test_every_key_of_platform_toml_is_listed():

@@ -52,6 +52,7 @@ IS_HTTPS = _public.scheme == "https"
 PUBLIC_HOST = f"[{_public.hostname}]" if ":" in _public.hostname else _public.hostname
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", sorted({PUBLIC_HOST, DOMAIN, f"api.{DOMAIN}", "127.0.0.1", "localhost"}))
 SELF_SERVICE_SIGNUP = env.flag("SELF_SERVICE_SIGNUP", False)
+SIGNUP_PLANS = env.words("SIGNUP_PLANS", ["free"])  # what they who sign up may choose from
 
 # --- where agents run ------------------------------------------------------------------------------------
 RUNTIME = env.text("RUNTIME", "process")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 from django.db.models import Prefetch
 from django.http import Http404, HttpRequest, HttpResponse
@@ -20,6 +21,7 @@ from tenants.agents import agent_kind
 from tenants.models import Run, StepRecord, Tenant
 from tenants.providers import PROVIDERS
 from tenants.routing import router
+from tenants.tokens import live
 from zcplatform.lib.errors import InvalidField
 
 LAST = 10
@@ -67,6 +69,8 @@ def _belongings(tenant: Tenant) -> dict[str, Any]:
         "channels": rows_of(tenant),
         "members": tenant.members.select_related("user").order_by("user__email"),
         "roles": role_choices(),
+        "tokens": live().filter(tenant=tenant).order_by("pk"),
+        "token_key": uuid4().hex,
     }
 
 

@@ -15,7 +15,7 @@ from django.utils.html import format_html
 from django.views.decorators.http import require_POST, require_safe
 
 from tenants import words
-from tenants.admin import actions, channels, configuration, create, members, pages
+from tenants.admin import actions, channels, configuration, create, members, pages, tokens
 from tenants.admin.site import ReadOnlyAdmin
 from tenants.models import Member, Tenant
 from tenants.routing import router
@@ -112,6 +112,8 @@ class TenantAdmin(ReadOnlyAdmin):
             ("<int:pk>/channels/<uuid:channel>/delete/", "channel_delete", channels.delete_view),
             ("<int:pk>/members/set/", "member_set", require_POST(members.set_view)),
             ("<int:pk>/members/<uuid:member>/remove/", "member_remove", require_POST(members.remove_view)),
+            ("<int:pk>/tokens/issue/", "token_issue", require_POST(tokens.issue_view)),
+            ("<int:pk>/tokens/<uuid:token>/revoke/", "token_revoke", require_POST(tokens.revoke_view)),
         ]
         return [
             path(route, self.admin_site.admin_view(view), name=f"tenants_tenant_{name}") for route, name, view in views

@@ -9,6 +9,7 @@ import pytest
 from tenants import secrets
 from tenants.models import AccessToken
 from tenants.states import Status
+from tenants.tokens import live
 from tests.commands import manage
 from tests.factories import TenantFactory
 from tests.serving import answer, read_body, serving
@@ -56,7 +57,8 @@ def agent(servers, settings, vault_key):
 def test_chat_prints_the_answer_and_leaves_no_token(agent):
     done = manage("chat", "acme", "Grüezi")
     assert (done.code, done.out) == (0, "you said Grüezi\n")
-    assert not AccessToken.objects.exists()
+    assert not live().exists()
+    assert AccessToken.objects.get().name == "chat command"
 
 
 def test_chat_streams_and_prints_json(agent):
@@ -71,11 +73,13 @@ def test_chat_tells_what_the_door_refused(agent):
     done = manage("chat", "acme", "hello")
     assert done.code == 1
     assert done.err == "The agent did not answer as it should."
-    assert not AccessToken.objects.exists()
+    assert not live().exists()
+    assert AccessToken.objects.get().name == "chat command"
 
 
 def test_chat_where_nobody_listens(agent, settings):
     settings.PORT = 9
     done = manage("chat", "acme", "hello")
     assert (done.code, done.err) == (1, "The tenant's address does not answer: ConnectError.")
-    assert not AccessToken.objects.exists()
+    assert not live().exists()
+    assert AccessToken.objects.get().name == "chat command"

@@ -352,9 +352,9 @@ def test_a_change_that_fails_before_the_agent_is_touched_leaves_it_running_and_s
 def test_rotate_secrets_gives_a_new_bearer_and_revokes_the_customers_tokens(world):
     tenant = world.tenant(deploy=True)
     before = (tenant.folder / "config" / "demo.json").read_bytes()
-    world.drive(services.rotate_secrets(actor=OPERATOR, tenant=tenant))
+    world.drive(services.rotate_secrets(actor=OPERATOR, tenant=tenant).run)
     assert (tenant.folder / "config" / "demo.json").read_bytes() != before
-    assert not tenant.access_tokens.filter(revoked_at=None).exists()
+    assert list(tenant.access_tokens.filter(revoked_at=None).values_list("name", flat=True)) == ["rotated"]
     assert world.fresh(tenant).status == Status.RUNNING
 
 
@@ -394,7 +394,14 @@ def test_only_a_super_admin_creates_tenants_unless_signup_is_open(world, setting
     world.node()
     with pytest.raises(Forbidden):
         services.create_tenant(actor=actor, name="Mine", plan="pro", runtime="fake")
+    assert AuditEntry.objects.order_by("-id").first().outcome == "denied"
     settings.SELF_SERVICE_SIGNUP = True
+    with pytest.raises(Forbidden) as refused:
+        services.create_tenant(actor=actor, name="Mine", plan="pro", runtime="fake")
+    assert refused.value.type == "plan_not_offered"
+    assert AuditEntry.objects.filter(outcome="denied").count() == 2
+    assert not Tenant.objects.exists()
+    settings.SIGNUP_PLANS = ["free", "pro"]
     tenant = services.create_tenant(actor=actor, name="Mine", plan="pro", runtime="fake").tenant
     assert tenant.members.get().role == "owner"
     assert list(Tenant.objects.visible_to(actor)) == [tenant]

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 from django.core.management.base import CommandError
 
-from tenants import tokens
+from tenants import access_tokens
 from tenants.cli import TenantCommand
 from tenants.models import Tenant
 from tenants.routing import router
@@ -28,7 +28,9 @@ class Command(TenantCommand):
     def act(self, tenant: Tenant, **options: Any) -> None:
         if options["stream"] and options["json"]:
             raise CommandError("--stream prints text as it comes; use it without --json.", returncode=2)
-        row, token = tokens.mint(tenant, "chat command", created_by=self.actor.label, expires_at=clock.now() + LIFETIME)
+        row, token = access_tokens.issue(
+            actor=self.actor, tenant=tenant, name="chat command", expires_at=clock.now() + LIFETIME
+        )
         body = {"messages": [{"role": "user", "content": options["text"]}], "stream": options["stream"]}
         base, headers = router().connect(tenant.slug)
         headers = {**headers, "Authorization": f"Bearer {token.reveal()}"}
@@ -45,7 +47,7 @@ class Command(TenantCommand):
         except httpx.HTTPError as error:
             raise DependencyDown(f"The tenant's address does not answer: {type(error).__name__}.") from error
         finally:
-            row.delete()
+            access_tokens.revoke(actor=self.actor, token=row)
 
     def _print(self, answer: httpx.Response, **options: Any) -> None:
         if answer.status_code != 200:
