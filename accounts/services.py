@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import IntegrityError, transaction
+from django.db.models import Q, QuerySet
 
 from accounts.emails import normalise_email
 from accounts.models import Role, User
@@ -37,7 +38,7 @@ def update_user(user: User, *, actor: Actor, **changes: Any) -> User:
     if unknown:
         raise TypeError(f"{sorted(unknown)[0]} can't be changed here.")
     with transaction.atomic():
-        row = User.objects.select_for_update().get(pk=user.pk)
+        row = {found.pk: found for found in _locked(user)}[user.pk]
         changed = {key: [getattr(row, key), value] for key, value in changes.items() if getattr(row, key) != value}
         for key, value in changes.items():
             setattr(row, key, value)
@@ -77,6 +78,11 @@ def delete_role(role: Role, *, actor: Actor) -> None:
 def target_of(user: User) -> Target:
     """The user as an audit row names them."""
     return Target("user", str(user.public_id), user.email)
+
+
+def _locked(user: User) -> QuerySet[User]:
+    """The user and every super-admin, locked in one order: two who demote each other at once take turns."""
+    return User.objects.select_for_update().filter(Q(pk=user.pk) | Q(is_superuser=True)).order_by("pk")
 
 
 def _keep_a_super_admin() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from django.db import IntegrityError, transaction
 
 from audit.services import Target, record
+from tenants.access import deny
 from tenants.models import Node, Plan
 from zcplatform.lib.actors import Actor
 from zcplatform.lib.errors import Conflict, Forbidden, InvalidField
@@ -84,7 +85,7 @@ def set_node_state(*, actor: Actor, node: Node, state: str) -> Node:
 
 def _require_operator(actor: Actor) -> None:
     if not actor.unrestricted:
-        raise Forbidden("Only a super-admin may change plans and nodes.")
+        deny(Forbidden("Only a super-admin may change plans and nodes."), actor=actor, ability="capacity.update")
 
 
 def _check_limits(limits: Mapping[str, Any]) -> dict[str, Any]:

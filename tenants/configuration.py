@@ -16,7 +16,7 @@ from tenants.runs import change
 from tenants.states import RunKind
 from zcplatform.lib import clock
 from zcplatform.lib.actors import Actor
-from zcplatform.lib.errors import Forbidden, InvalidField
+from zcplatform.lib.errors import Forbidden, InvalidField, NotFound
 from zcplatform.lib.redact import SecretStr
 
 
@@ -83,12 +83,12 @@ def add_channel(*, actor: Actor, tenant: Tenant, kind: str, values: Mapping[str,
 def update_channel(
     *, actor: Actor, channel: Channel, values: Mapping[str, Any], enabled: bool | None = None
 ) -> Run | None:
-    """Change some fields of a channel; secrets that are not given stay."""
+    """Change some fields of a channel; secrets that are not given stay. NotFound when it is gone."""
     tenant = channel.tenant
     config, opened = schemas.validate(channel.channel_type, values, partial=True)
 
     def prepare(row: Tenant) -> None:
-        fresh = Channel.objects.select_for_update().get(pk=channel.pk, tenant=row)
+        fresh = _channel(row, channel.pk)
         fresh.config = {**fresh.config, **config}
         fresh.enabled = fresh.enabled if enabled is None else enabled
         fresh.updated_at = clock.now()
@@ -110,11 +110,11 @@ def update_channel(
 
 
 def delete_channel(*, actor: Actor, channel: Channel) -> Run | None:
-    """Remove a channel with its secrets and apply it."""
+    """Remove a channel with its secrets and apply it. NotFound when it is gone."""
     public_id, pk = str(channel.public_id), channel.pk
 
     def prepare(row: Tenant) -> None:
-        fresh = Channel.objects.get(pk=pk, tenant=row)
+        fresh = _channel(row, pk)
         secrets.remove(row, actor=actor, channel=fresh)
         fresh.delete()
 
@@ -148,12 +148,14 @@ def store(tenant: Tenant, checked: Checked, *, actor: Actor) -> None:
 def _check_provider(given: ConfigInput, current: Tenant | None) -> tuple[dict[str, str], SecretStr | None]:
     """The provider's columns as they will be, and its key: None leaves the key, an empty one removes it.
 
-    With another provider everything of the old one goes, its key first: a key never travels to another host.
+    With another provider everything of the old one goes, its key first, and with another address the key: a key
+    never travels to another host.
     """
     config = current.config if current else None
     provider = given.provider if given.provider is not None else (config.provider_name if config else "")
     kept = config if config and config.provider_name == provider else None
-    key, has_key = _check_key(provider, given.provider_key, current if kept else None)
+    same_host = kept is not None and given.base_url in (None, kept.base_url)
+    key, has_key = _check_key(provider, given.provider_key, current if same_host else None)
     columns = providers.validate(
         provider=provider,
         model=given.model if given.model is not None else (kept.provider_model if kept else ""),
@@ -181,6 +183,13 @@ def _check_channel(
         )
     config, opened = schemas.validate(kind, values)
     return kind, config, opened
+
+
+def _channel(tenant: Tenant, pk: int) -> Channel:
+    channel = Channel.objects.select_for_update().filter(pk=pk, tenant=tenant).first()
+    if channel is None:
+        raise NotFound("This channel is gone already.")
+    return channel
 
 
 def _store_channel(

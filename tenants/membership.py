@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from django.db import transaction
 
 from accounts.models import User
 from accounts.permissions import may_grant
-from tenants.access import require, role_in
+from tenants.access import deny, require, role_in
 from tenants.events import emit
 from tenants.models import Member, Tenant
 from tenants.runs import audit
 from zcplatform.lib.actors import Actor
-from zcplatform.lib.errors import Conflict, Forbidden
+from zcplatform.lib.errors import Conflict, Forbidden, NotFound
 
 
 def set_role(*, actor: Actor, tenant: Tenant, user: User, role: str) -> Member:
     """Add a member or change a role. Forbidden ``role_too_high`` or ``plan_limit``, Conflict ``last_owner``."""
     require(actor, "members.update", tenant)
-    with transaction.atomic():
+    with _refusals_recorded(actor, tenant), transaction.atomic():
         row = Tenant.objects.select_for_update().select_related("plan").get(pk=tenant.pk)
         member = Member.objects.filter(tenant=row, user=user).first()
         _check_grant(actor, row, role, member.role if member else None)
@@ -35,18 +38,33 @@ def set_role(*, actor: Actor, tenant: Tenant, user: User, role: str) -> Member:
 
 
 def remove(*, actor: Actor, member: Member) -> None:
-    """Remove a member; oneself always, others with the ability. Conflict ``last_owner``."""
+    """Remove a member; oneself always, others with the ability. Conflict ``last_owner``, NotFound when gone."""
     tenant = member.tenant
     if member.user_id != actor.user_id:
         require(actor, "members.update", tenant)
-    with transaction.atomic():
+    with _refusals_recorded(actor, tenant), transaction.atomic():
         row = Tenant.objects.select_for_update().get(pk=tenant.pk)
-        if member.user_id != actor.user_id:
-            _check_grant(actor, row, member.role, member.role)
-        _keep_an_owner(row, member, None)
-        member.delete()
-        emit(row, "member.remove", {"email": member.user.email})
-        audit(row, "member.remove", actor, email=member.user.email, role=member.role)
+        # Read again under the lock: the role may have changed since the caller looked.
+        fresh = Member.objects.select_related("user").filter(pk=member.pk, tenant=row).first()
+        if fresh is None:
+            raise NotFound("This member is gone already.")
+        if fresh.user_id != actor.user_id:
+            _check_grant(actor, row, fresh.role, fresh.role)
+        _keep_an_owner(row, fresh, None)
+        fresh.delete()
+        emit(row, "member.remove", {"email": fresh.user.email})
+        audit(row, "member.remove", actor, email=fresh.user.email, role=fresh.role)
+
+
+@contextmanager
+def _refusals_recorded(actor: Actor, tenant: Tenant) -> Iterator[None]:
+    """Stands around the transaction: what is judged under the lock is recorded after the rollback."""
+    try:
+        yield
+    except Forbidden as error:
+        if error.type != "role_too_high":
+            raise
+        deny(error, actor=actor, ability="members.update", tenant=tenant)
 
 
 def _check_grant(actor: Actor, tenant: Tenant, role: str, before: str | None) -> None:

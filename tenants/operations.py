@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from django.db import transaction
 
 from tenants import secrets
-from tenants.access import can, require
+from tenants.access import can, deny, require
 from tenants.agents import agent_kind
 from tenants.models import Tenant
 from tenants.runs import audit
@@ -43,11 +43,11 @@ def execute(
     Managers may run what starts with one of the kind's diagnostic commands, owners anything. Forbidden, Conflict
     ``not_running`` or ``wrong_state``, InvalidField. At the limit the command is killed with all it started.
     """
-    argv = _argv(command)
-    ability = "exec.diagnostic" if _is_diagnostic(tenant, argv) else "exec.any"
     require(actor, "exec.diagnostic", tenant)
-    if not can(actor, ability, tenant):
-        raise Forbidden("Your role may run the agent's diagnostic commands only.", ability=ability)
+    argv = _argv(command)
+    if not _is_diagnostic(tenant, argv) and not can(actor, "exec.any", tenant):
+        refusal = Forbidden("Your role may run the agent's diagnostic commands only.", ability="exec.any")
+        deny(refusal, actor=actor, ability="exec.any", tenant=tenant)
     fresh = Tenant.objects.select_related("node").get(pk=tenant.pk)
     handle = fresh.agent_handle
     if fresh.desired == Desired.DELETED or fresh.status != Status.RUNNING or handle is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 from uuid import uuid4
 
@@ -74,7 +75,14 @@ def _created(request: HttpRequest, form: TenantForm) -> HttpResponse:
         return 201, {"tenant": made[0].tenant.pk}
 
     scope = f"admin:tenant:{request.user.pk}"
-    _status, body, again = run_once(scope, data["key"], fingerprint_of("POST", "tenant", b""), act)
+    try:
+        _status, body, again = run_once(scope, data["key"], _fingerprint(data), act)
+    except InvalidField as error:
+        if error.type != "idempotency_mismatch":
+            raise
+        form.data = request.POST.copy()
+        form.data["key"] = uuid4().hex  # who means it sends it again, as another form
+        raise InvalidField("This form has made a tenant already; send it again to make another one.") from error
     if again:
         messages.warning(request, "This form was sent before: the tenant is made, and its token is not shown again.")
         return redirect("admin:tenants_tenant_change", body["tenant"])
@@ -84,6 +92,12 @@ def _created(request: HttpRequest, form: TenantForm) -> HttpResponse:
     )
     answer["Cache-Control"] = "no-store, private"
     return answer
+
+
+def _fingerprint(data: dict[str, Any]) -> str:
+    """The same form, or another one that was sent under the same key."""
+    asked = {name: getattr(value, "pk", value) for name, value in data.items() if name != "key"}
+    return fingerprint_of("POST", "tenant", json.dumps(asked, sort_keys=True).encode())
 
 
 def _create(request: HttpRequest, data: dict[str, Any]) -> services.Created:

@@ -68,6 +68,8 @@ class Context:
     subject: Any
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     record: StepRecord | None = None
+    unsaved: StepRecord | None = None
+    """The step that was done last; stored with whatever is written next, which is always before the next begins."""
     untouched: bool = False
     """After a failure: what was there before goes on as it was. Set by the procedure's ``settle``."""
 
@@ -91,7 +93,10 @@ class Context:
             # First of all: on PostgreSQL this locks the run's row until the commit.
             if not claims.renew(_ours(), pk=self.run.pk, epoch=self.epoch, seconds=LEASE_S):
                 raise LeaseLost
+            if self.unsaved is not None:
+                self.unsaved.save()
             yield
+        self.unsaved = None
 
 
 @dataclass(frozen=True)
@@ -251,7 +256,8 @@ def _do(ctx: Context, step: Step, position: int, record: StepRecord | None) -> S
         _store(ctx, record, status=StepStatus.WAITING)
         raise
     failpoint(f"{ctx.run.kind}.{step.name}.after")
-    _store(ctx, record, status=StepStatus.DONE, result=result, finished_at=clock.now(), error="")
+    record.status, record.result, record.error = StepStatus.DONE, result, ""
+    record.finished_at, ctx.unsaved = clock.now(), record
     ctx.results[step.name] = result
     return record
 

@@ -1,6 +1,8 @@
 import json
+import threading
 
 import pytest
+from django.db import connection
 
 from accounts import services
 from accounts.models import Role, User
@@ -65,6 +67,39 @@ def test_the_last_super_admin_stays_one(root, change):
     root.refresh_from_db()
     assert root.is_active
     assert root.is_superuser
+
+
+def test_the_super_admins_are_locked_together_and_in_one_order(root):
+    """SQLite locks the whole file; elsewhere two who demote each other must wait for one another."""
+    second = services.create_user("b@example.com", actor=OPERATOR, is_superuser=True)
+    user = services.create_user("u@example.com", actor=OPERATOR)
+    services.create_user("other@example.com", actor=OPERATOR)
+    locked = services._locked(user)
+    assert locked.query.select_for_update
+    assert list(locked) == [root, second, user]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_c6_two_super_admins_who_demote_each_other_at_once_leave_one():
+    two = [services.create_user(f"{n}@example.com", actor=OPERATOR, is_superuser=True) for n in "ab"]
+    barrier, raised = threading.Barrier(2), []
+
+    def demote(user):
+        barrier.wait()
+        try:
+            services.update_user(user, actor=OPERATOR, is_superuser=False)
+        except Conflict as error:
+            raised.append(error.type)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=demote, args=(user,)) for user in two]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert raised == ["last_super_admin"]
+    assert User.objects.filter(is_superuser=True).count() == 1
 
 
 def test_c5_other_columns_can_not_be_changed(root):

@@ -395,6 +395,19 @@ def test_a_form_that_is_sent_twice_makes_one_tenant(world, boss):
     assert "zct_" not in re.sub(r"zct_[\w-]{0,8}…", "", answer.content.decode())
 
 
+def test_another_form_under_the_same_key_gets_no_old_answer_and_can_be_sent_again(world, boss):
+    data = new(world)
+    boss.post(ADD, data)
+    page = boss.post(ADD, {**data, "name": "Other", "slug": "other"})
+    assert "has made a tenant already" in page.content.decode()
+    assert Tenant.objects.count() == 1
+    key = page.context["form"]["key"].value()
+    assert key != data["key"]
+    boss.post(ADD, {**data, "name": "Other", "slug": "other", "key": key})
+    assert set(Tenant.objects.values_list("slug", flat=True)) >= {"other"}
+    assert Tenant.objects.count() == 2
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [

@@ -14,13 +14,13 @@ from django.utils.html import escape
 from accounts.models import Role
 from audit.models import AuditEntry
 from audit.services import Target, record
-from tenants import capacity, configuration, secrets, services
+from tenants import capacity, configuration, providers, secrets, services
 from tenants.channels import CHANNELS
 from tenants.models import Channel, Plan, Tenant
 from tenants.states import RunKind, Status
 from tests.factories import NodeFactory, PlanFactory, UserFactory
 from zcplatform.lib.actors import OPERATOR, Actor
-from zcplatform.lib.errors import Forbidden, InvalidField
+from zcplatform.lib.errors import Forbidden, InvalidField, NotFound
 from zcplatform.lib.redact import SecretStr
 
 KEY = "sk-canary-4711-provider"
@@ -350,3 +350,61 @@ def test_k10_whatever_somebody_wrote_is_shown_and_inert(world, boss):
     answer = boss.post(url(tenant, "act", "deploy"), follow=True)
     assert "&lt;img src" in answer.content.decode()
     assert not re.search(r"<img src=x|<svg onload", answer.content.decode())
+
+
+def test_h6_with_another_provider_or_address_the_old_key_goes_and_never_reaches_the_new_host(world):
+    tenant = world.tenant()
+
+    def update(**given):
+        fresh = world.fresh(tenant)
+        configuration.update(actor=OPERATOR, tenant=fresh, given=configuration.ConfigInput(**given))
+        return key_and_host()
+
+    def key_and_host():
+        key = opened(tenant).of_tenant.get("provider_key")
+        endpoint = providers.endpoint_for(world.fresh(tenant), key)
+        return key and key.reveal(), endpoint.base_url, endpoint.api_key.reveal()
+
+    openai, other = "https://api.openai.com/v1", "https://elsewhere.example.test/v1"
+    assert update(provider="openai", model="gpt-4o", provider_key=SecretStr(KEY)) == (KEY, openai, KEY)
+    assert update(model="gpt-4o-mini") == (KEY, openai, KEY), "the same host keeps its key"
+    with pytest.raises(InvalidField) as refused:
+        update(provider="custom", model="m", base_url=other)
+    assert refused.value.details["field"] == "provider_key"
+    assert update(provider="ollama", model="m", base_url=other) == (None, other, providers.NO_KEY.reveal())
+    assert AuditEntry.objects.filter(action="secret.delete").exists()
+    assert update(provider="custom", model="m", base_url=other, provider_key=SecretStr(KEY)) == (KEY, other, KEY)
+    with pytest.raises(InvalidField) as refused:
+        update(base_url="https://a-third.example.test/v1")
+    assert refused.value.details["field"] == "provider_key"
+    assert key_and_host() == (KEY, other, KEY)
+
+
+def test_a_channel_that_is_gone_already_is_not_found(world):
+    tenant = world.tenant()
+    channel, _ = configuration.add_channel(
+        actor=OPERATOR, tenant=tenant, kind="telegram", values={"bot_token": BOT, "allow_from": ["1"]}
+    )
+    same = Channel.objects.get(pk=channel.pk)
+    configuration.delete_channel(actor=OPERATOR, channel=channel)
+    count = AuditEntry.objects.count()
+    with pytest.raises(NotFound):
+        configuration.update_channel(actor=OPERATOR, channel=same, values={}, enabled=False)
+    with pytest.raises(NotFound):
+        configuration.delete_channel(actor=OPERATOR, channel=same)
+    assert AuditEntry.objects.count() == count
+
+
+def test_who_may_not_change_plans_leaves_a_row(db):
+    actor = UserFactory().as_actor()
+    node, plan = NodeFactory(), PlanFactory()
+    tries = [
+        lambda: capacity.create_plan(actor=actor, slug="x", name="X", limits={}),
+        lambda: capacity.update_plan(actor=actor, plan=plan, name="X"),
+        lambda: capacity.set_node_state(actor=actor, node=node, state="disabled"),
+    ]
+    for number, attempt in enumerate(tries, 1):
+        with pytest.raises(Forbidden):
+            attempt()
+        rows = AuditEntry.objects.filter(action="access.denied", outcome="denied", actor_email=actor.email)
+        assert rows.count() == number

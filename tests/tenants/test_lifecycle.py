@@ -14,7 +14,7 @@ from tenants import reconcile, services
 from tenants.models import Event, QuarantinedPort, Run, Tenant, TenantSecret
 from tenants.runtimes.base import AgentState
 from tenants.states import Desired, Health, HoldKind, Reason, RunKind, RunStatus, Status
-from tests.factories import MemberFactory, PlanFactory, UserFactory
+from tests.factories import ChannelFactory, MemberFactory, PlanFactory, UserFactory
 from tests.fakes import NeverHealthy, ServingRuntime
 from vault.models import Secret
 from zcplatform.lib.actors import OPERATOR
@@ -655,3 +655,18 @@ def test_r18_only_one_sweep_at_a_time_looks_at_a_node(world):
     world.engine.calls.clear()
     reconcile.sweep()
     assert "list" not in [verb for verb, _ in world.engine.calls]
+
+
+@pytest.mark.parametrize(("limit", "rows"), [("max_channels", ChannelFactory), ("max_members", MemberFactory)])
+def test_a_plan_that_allows_less_than_the_tenant_has_is_refused(world, limit, rows):
+    tenant = world.tenant()
+    for _ in range(3):
+        rows(tenant=tenant)
+    PlanFactory(slug="two", name="Two", **{limit: 2})
+    with pytest.raises(Forbidden) as refused:
+        services.resize(actor=OPERATOR, tenant=tenant, plan="two")
+    assert (refused.value.type, refused.value.details["limit"]) == ("plan_limit", 2)
+    assert world.fresh(tenant).plan.slug == "pro"
+    PlanFactory(slug="three", name="Three", **{limit: 3})
+    services.resize(actor=OPERATOR, tenant=tenant, plan="three")
+    assert world.fresh(tenant).plan.slug == "three"
