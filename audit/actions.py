@@ -13,6 +13,7 @@ ACTIONS: dict[str, str] = {
     "tenant.transfer": "Ownership transferred",
     "tenant.delete": "Deletion asked for",
     "tenant.deleted": "Tenant deleted",
+    "tenant.purge": "Deleted tenant's folder purged",
     "tenant.exec": "Command run inside the agent",
     "tenant.status": "Observed status changed",
     "tenant.drift": "Drift from the desired state found",

@@ -141,6 +141,7 @@ class Tenant(models.Model):
     updated_at = models.DateTimeField(default=clock.now, editable=False)
     running_since = models.DateTimeField(null=True, blank=True)
     deleted_at = models.DateTimeField(null=True, blank=True)
+    purged_at = models.DateTimeField(null=True, blank=True)  # when its folder left the trash for good
 
     objects = TenantQuerySet.as_manager()
 

@@ -55,15 +55,16 @@ class Found:
     seen: Observed | None = None
 
 
-def look(node: Node) -> list[Found]:
-    """Everything on this node that is not as it should be; reads only. DependencyDown when the engine is."""
+def look(node: Node, *, thorough: bool = False) -> list[Found]:
+    """Everything on this node that is not as it should be; reads only. DependencyDown when the engine is. Where
+    reading configurations is not cheap, they are compared in a ``thorough`` look only."""
     runtime = runtime_for(node)
     tenants = _settled(node)
     by_tenant: dict[str, list[Observed]] = defaultdict(list)
     for seen in runtime.list():
         by_tenant[seen.tenant].append(seen)
     known = {str(t.public_id): t for t in tenants}
-    found = [item for public_id, tenant in known.items() for item in _of_tenant(runtime, tenant, by_tenant[public_id])]
+    found = [item for i, t in known.items() for item in _of_tenant(runtime, t, by_tenant[i], thorough=thorough)]
     return found + _orphans(node, by_tenant, known)
 
 
@@ -127,20 +128,20 @@ def _settled(node: Node) -> list[Tenant]:
     return list(rows.select_related("node", "plan"))
 
 
-def _of_tenant(runtime: Runtime, tenant: Tenant, seen: list[Observed]) -> list[Found]:
+def _of_tenant(runtime: Runtime, tenant: Tenant, seen: list[Observed], *, thorough: bool = False) -> list[Found]:
     current = next((s for s in seen if tenant.handle and s.handle.id == tenant.handle["id"]), None)
     found = [
         Found(_difference("agent_superseded", "remove", tenant, f"epoch {s.epoch}"), tenant, s)
         for s in seen
         if s is not current and tenant.status != Status.DELETING
     ]
-    cause = _cause(runtime, tenant, current)
+    cause = _cause(runtime, tenant, current, thorough=thorough)
     if cause:
         found.append(Found(_difference(cause, "repair", tenant), tenant, current))
     return found
 
 
-def _cause(runtime: Runtime, tenant: Tenant, current: Observed | None) -> str:
+def _cause(runtime: Runtime, tenant: Tenant, current: Observed | None, *, thorough: bool = False) -> str:
     """Why the tenant needs a run, or nothing."""
     if tenant.desired == Desired.DELETED:
         return "deletion_unfinished" if _worth_retrying(tenant) else ""
@@ -152,7 +153,7 @@ def _cause(runtime: Runtime, tenant: Tenant, current: Observed | None) -> str:
         return ""
     if tenant.status != Status.RUNNING:
         return "deploy_unfinished"
-    return _agent_cause(tenant, current) or _folder_cause(runtime, tenant)
+    return _agent_cause(tenant, current) or _folder_cause(runtime, tenant, thorough=thorough)
 
 
 def _agent_cause(tenant: Tenant, current: Observed | None) -> str:
@@ -163,9 +164,11 @@ def _agent_cause(tenant: Tenant, current: Observed | None) -> str:
     return "agent_differs" if current.fingerprint != tenant.fingerprint else ""
 
 
-def _folder_cause(runtime: Runtime, tenant: Tenant) -> str:
+def _folder_cause(runtime: Runtime, tenant: Tenant, *, thorough: bool = False) -> str:
     if not tenant.folder.is_dir():
         return "folder_absent"
+    if not (thorough or runtime.folders.cheap):
+        return ""  # a helper container for each tenant in each sweep would be the sweep's main work
     return "config_differs" if hash_files(runtime.folders.read_config(tenant.folder)) != tenant.config_hash else ""
 
 
@@ -221,7 +224,7 @@ def _repair(runtime: Runtime, tenant: Tenant) -> Run | None:
     """Ask for a run, after one more look: a run may have come and gone between reading the engine and the rows."""
     fresh = Tenant.objects.select_related("node", "plan").get(pk=tenant.pk)
     seen = runtime.inspect(fresh.agent_handle) if fresh.agent_handle else None
-    cause = _cause(runtime, fresh, seen)
+    cause = _cause(runtime, fresh, seen, thorough=True)
     return services.repair(tenant=fresh, cause=cause) if cause else None
 
 

@@ -21,7 +21,7 @@ class Command(PlatformCommand):
         differences, runs, failed = [], [], []
         for node in Node.objects.exclude(state=Node.State.DISABLED):
             try:
-                found = reconcile.look(node)
+                found = reconcile.look(node, thorough=True)
             except DependencyDown as error:
                 failed.append(f"node {node.name}: {error.message}")
                 continue
