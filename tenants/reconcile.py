@@ -64,8 +64,19 @@ def look(node: Node, *, thorough: bool = False) -> list[Found]:
     for seen in runtime.list():
         by_tenant[seen.tenant].append(seen)
     known = {str(t.public_id): t for t in tenants}
-    found = [item for i, t in known.items() for item in _of_tenant(runtime, t, by_tenant[i], thorough=thorough)]
+    found = [item for i, t in known.items() for item in _seen_safely(runtime, t, by_tenant[i], thorough=thorough)]
     return found + _orphans(node, by_tenant, known)
+
+
+def _seen_safely(runtime: Runtime, tenant: Tenant, seen: list[Observed], *, thorough: bool) -> list[Found]:
+    """What one tenant has put into its folder must not keep the others from being looked at."""
+    try:
+        return _of_tenant(runtime, tenant, seen, thorough=thorough)
+    except DependencyDown:
+        raise
+    except Exception as error:
+        log.exception("tenant can't be looked at", extra={"tenant": tenant.slug})
+        return [Found(_difference("unreadable", "report", tenant, f"{type(error).__name__}: {error}"), tenant)]
 
 
 def act(node: Node, found: Iterable[Found]) -> list[Run]:
@@ -92,15 +103,24 @@ def sweep() -> int:
         if epoch is None:
             continue
         try:
-            found = look(node)
-            act(node, found)
-            total += len(found)
-        except DependencyDown as error:
-            # Unknown is not down: nobody is marked, the next sweep looks again.
-            log.warning("node can't be looked at", extra={"node": node.name, "type": error.type})
+            total += _sweep_node(node)
         finally:
             claims.release(Node.objects.all(), pk=node.pk, epoch=epoch)
     return total + len(sync_routes())
+
+
+def _sweep_node(node: Node) -> int:
+    """A node that can't be looked at keeps no other from being looked at, nor the routes."""
+    try:
+        found = look(node)
+        act(node, found)
+        return len(found)
+    except DependencyDown as error:
+        # Unknown is not down: nobody is marked, the next sweep looks again.
+        log.warning("node can't be looked at", extra={"node": node.name, "type": error.type})
+    except Exception:
+        log.exception("node could not be reconciled", extra={"node": node.name})
+    return 0
 
 
 def sync_routes() -> list[Difference]:

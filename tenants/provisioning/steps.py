@@ -243,6 +243,8 @@ def archive_folder(ctx: Context) -> None:
     folders.archive(tenant.folder, tenant.trash)
     if ctx.run.params.get("purge"):
         folders.purge(tenant.trash)
+        with ctx.writing():
+            save(tenant, purged_at=clock.now())
 
 
 def free_slot(ctx: Context) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -670,3 +672,31 @@ def test_a_plan_that_allows_less_than_the_tenant_has_is_refused(world, limit, ro
     PlanFactory(slug="three", name="Three", **{limit: 3})
     services.resize(actor=OPERATOR, tenant=tenant, plan="three")
     assert world.fresh(tenant).plan.slug == "three"
+
+
+def test_what_one_tenant_puts_into_its_folder_keeps_no_other_from_being_repaired(world):
+    """A name of arbitrary bytes, and a configuration folder that has become something else."""
+    bad, good = world.tenant("Bad", deploy=True), world.tenant("Good", deploy=True)
+    config = bad.folder / "config"
+    os.close(os.open(os.path.join(os.fsencode(config), b"\xff\xfe"), os.O_CREAT, 0o600))
+    next(agent for agent in world.agents() if agent.spec.tenant == str(good.public_id)).end()
+    assert sorted(repair(world)) == ["agent_down", "config_differs"]
+    shutil.rmtree(config)
+    config.symlink_to("/etc")
+    world.router.routes.clear()
+    next(agent for agent in world.agents() if agent.spec.tenant == str(good.public_id)).end()
+    assert reconcile.sweep() >= 2
+    assert Run.objects.filter(tenant=good, status=RunStatus.QUEUED).exists()
+    assert world.router.routes, "the routes were settled too"
+
+
+def test_a_node_that_can_not_be_reconciled_keeps_neither_the_others_nor_the_routes_waiting(world, monkeypatch):
+    tenant = world.tenant(deploy=True)
+    world.router.routes.clear()
+
+    def broken(*_args, **_more):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(reconcile, "look", broken)
+    reconcile.sweep()
+    assert list(world.router.routes) == [str(tenant.public_id)]

@@ -8,6 +8,8 @@ from tenants.cli import Telling, drive, outcome
 from tenants.models import Node, Tenant
 from tenants.runtimes import runtime_for
 from tenants.states import RunStatus, Status
+from tenants.status import save
+from zcplatform.lib import clock
 from zcplatform.lib.commands import PlatformCommand
 
 
@@ -45,4 +47,5 @@ def _purge(tenant: Tenant) -> bool:
     if not tenant.trash.exists():
         return False
     runtime_for(tenant.node).folders.purge(tenant.trash)
+    save(tenant, purged_at=clock.now())
     return True
