@@ -22,6 +22,7 @@ from zcplatform.lib.text import check_text
 
 MAX_TAIL = 1_000
 EXEC_TIMEOUT_S = 60.0
+MAX_TIMEOUT_S = 600.0
 EXEC_CAP = 1_048_576
 MAX_ARGV, MAX_ARGUMENT = 64, 4_096
 
@@ -44,7 +45,7 @@ def execute(
     ``not_running`` or ``wrong_state``, InvalidField. At the limit the command is killed with all it started.
     """
     require(actor, "exec.diagnostic", tenant)
-    argv = _argv(command)
+    argv, limit = _argv(command), _limit(timeout_s)
     if not _is_diagnostic(tenant, argv) and not can(actor, "exec.any", tenant):
         refusal = Forbidden("Your role may run the agent's diagnostic commands only.", ability="exec.any")
         deny(refusal, actor=actor, ability="exec.any", tenant=tenant)
@@ -52,11 +53,11 @@ def execute(
     handle = fresh.agent_handle
     if fresh.desired == Desired.DELETED or fresh.status != Status.RUNNING or handle is None:
         raise Conflict(f"The agent does not run: the tenant is {fresh.status}.", type="not_running")
-    opened = _know_secrets(tenant, actor)
+    _know_secrets(tenant, actor)
     with transaction.atomic():
         # Before the act: a command that was run and not recorded would be worse than the reverse.
-        audit(fresh, "tenant.exec", actor, argv=censor(argv), known_secrets=opened)
-    result = runtime_for(fresh.node).exec(handle, argv, timeout_s=timeout_s, cap=EXEC_CAP)
+        audit(fresh, "tenant.exec", actor, argv=censor(argv))
+    result = runtime_for(fresh.node).exec(handle, argv, timeout_s=limit, cap=EXEC_CAP)
     return ExecResult(result.exit_code, scrub(result.output), result.truncated, result.timed_out)
 
 
@@ -70,8 +71,14 @@ def _argv(command: str | Sequence[str]) -> list[str]:
     for word in argv:
         if not isinstance(word, str) or "\0" in word or len(word) > MAX_ARGUMENT:
             raise InvalidField("A word of a command is text without NUL.", field="command")
-    check_text(argv[0], field="command", max_length=MAX_ARGUMENT)
+    check_text(argv[0], field="command", max_length=MAX_ARGUMENT, required=True)
     return argv
+
+
+def _limit(seconds: float) -> float:
+    if not 0 < seconds <= MAX_TIMEOUT_S:  # neither is a number that is none
+        raise InvalidField(f"A time limit is more than 0 and at most {MAX_TIMEOUT_S:g} seconds.", field="timeout")
+    return seconds
 
 
 def _is_diagnostic(tenant: Tenant, argv: list[str]) -> bool:
@@ -83,7 +90,6 @@ def _scrubbed(tenant: Tenant, text: str, actor: Actor) -> str:
     return scrub(text)
 
 
-def _know_secrets(tenant: Tenant, actor: Actor) -> int:
+def _know_secrets(tenant: Tenant, actor: Actor) -> None:
     """Open the tenant's secrets, so that this process knows what to keep out of the output."""
-    opened = secrets.reveal_all(tenant, actor=actor, why="remove secrets from output")
-    return len(opened.of_tenant) + len(opened.channels)
+    secrets.reveal_all(tenant, actor=actor, why="remove secrets from output")

@@ -486,3 +486,15 @@ def test_teardown_leaves_nothing_in_the_trash_either(world):
     assert tenant.trash.is_dir()
     assert manage("teardown", "--yes", "--json").json["purged"] == 1
     assert not tenant.trash.exists()
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "nan", "inf", "1e9"])
+def test_g3_a_time_limit_that_is_none_is_refused(world, limit):
+    world.tenant(deploy=True)
+    done = manage("exec", "--timeout", limit, "acme", "--", "id")
+    assert (done.code, done.err) == (1, "timeout: A time limit is more than 0 and at most 600 seconds.")
+
+
+def test_exec_of_nothing_is_refused_in_words(world):
+    world.tenant(deploy=True)
+    assert manage("exec", "acme", "--", "").err == "command: This field is empty."
