@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 from django.db.backends.base.operations import BaseDatabaseOperations
@@ -21,6 +22,8 @@ def pytest_configure(config: pytest.Config) -> None:
     except ValueError as error:
         raise pytest.UsageError(str(error)) from error
     config.stash[LEFT_OUT] = []
+    # A job in the background is started with Ctrl-C ignored, and so are all its children; some tests send it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)
