@@ -239,7 +239,7 @@ def test_pages_work_under_the_policy(web):
         ("", "", False, ""),
     ],
 )
-def test_k1_the_callers_address_is_the_last_hop_of_our_own_proxy(peer, forwarded, behind_proxy, found):
+def test_j6_k1_the_callers_address_is_the_last_hop_of_our_own_proxy(peer, forwarded, behind_proxy, found):
     assert client_ip(peer, forwarded, behind_proxy=behind_proxy) == found
 
 
