@@ -15,6 +15,7 @@ from uuid import UUID
 
 from django.conf import settings
 
+from tenants.runtimes.folder_script import hand_over
 from zcplatform.lib.errors import DependencyDown, RunFailed
 
 CONFIG_FILE_MAX = 1_048_576  # bytes of one file that are read, whatever the tenant put there
@@ -170,21 +171,7 @@ def _give_content(top: int, before: int, uid: int) -> None:
     for _, directories, files, descriptor in os.fwalk(".", dir_fd=top, follow_symlinks=False):
         for name in (*directories, *files):
             with suppress(FileNotFoundError):
-                _hand_over(descriptor, name, before, uid)
-
-
-def _hand_over(folder: int, name: str, before: int, uid: int) -> None:
-    """Only what belonged to the former owner changes hands: a planted hard link to a file of another does not, and
-    of root's files none with a second name, which may stand outside. What is looked at is what is given: both by one
-    descriptor, so that nothing is exchanged in between."""
-    entry = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-    try:
-        found = os.fstat(entry)
-        elsewhere = before == 0 and found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode)
-        if found.st_uid == before and not elsewhere:
-            os.chown(f"/proc/self/fd/{entry}", uid, uid)
-    finally:
-        os.close(entry)
+                hand_over(descriptor, name, before, uid)
 
 
 def _checked(name: str) -> str:

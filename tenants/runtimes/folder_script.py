@@ -51,8 +51,9 @@ def give(part, uid):
 
 
 def hand_over(inner, name, before, uid):
-    """Looked at and given by one descriptor, so that nothing is exchanged in between. Of root's files none with a
-    second name changes hands: it may stand outside."""
+    """Only what belonged to the former owner changes hands: a planted hard link to a file of another does not, and
+    of root's files none with a second name, which may stand outside. What is looked at is what is given: both by one
+    descriptor, so that nothing is exchanged in between."""
     entry = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=inner)
     try:
         found = os.fstat(entry)

@@ -29,7 +29,7 @@ from tests.factories import NodeFactory, PlanFactory
 from zcplatform.lib import failpoints
 from zcplatform.lib.actors import OPERATOR
 
-FAST = ("create", "start", "publish_route", "mark_running")
+FAST = ("create", "start", "publish_route", "mark_running", "stop", "remove", "archive_folder")
 DEPLOY = [(step.name, where) for step in steps.CONVERGE for where in ("before", "after")]
 DELETE = [(step.name, where) for step in steps.DEPROVISION for where in ("before", "after")]
 
@@ -123,7 +123,7 @@ def test_a_deploy_whose_worker_is_killed_is_taken_over_and_ends(node, step, wher
     assert_world(node)
 
 
-@pytest.mark.parametrize(("step", "where"), [(s, w) for s, w in DELETE if s in ("stop", "remove", "archive_folder")])
+@pytest.mark.parametrize(("step", "where"), cells(DELETE))
 def test_a_deletion_whose_worker_is_killed_is_taken_over_and_ends(node, step, where):
     tenant = new_tenant()
     take_over(services.deploy(actor=OPERATOR, tenant=tenant))
