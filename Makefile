@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 INSTALL_PROJECT := $(UV) pip install --quiet --no-deps --no-build-isolation --editable .
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	--extra caddy --extra postgres --group build
+	--extra caddy --extra postgres --extra redis --group build
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev demo test lint bench lock clean
