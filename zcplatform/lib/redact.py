@@ -57,9 +57,10 @@ def remember(value: str) -> None:
 
 def scrub(text: str) -> str:
     """``text`` with every remembered secret replaced."""
-    for value in _known:
-        if value in text:
-            text = text.replace(value, MASK)
+    # A copy, since other threads remember meanwhile; the longest first, or the rest of a secret that begins with
+    # another one would stay.
+    for value in sorted((value for value in tuple(_known) if value in text), key=len, reverse=True):
+        text = text.replace(value, MASK)
     return text
 
 
