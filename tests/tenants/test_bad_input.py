@@ -1,4 +1,4 @@
-"""Bad input at the services: refused by name, and nothing has changed."""
+"""Bad input at the services: refused by name, and nothing has changed. To a stranger nothing is told of the tenant."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from audit.models import AuditEntry
 from tenants import configuration, routes, services
 from tenants.configuration import ConfigInput
 from tenants.models import AccessToken, AgentConfig, Channel, Event, Member, Run, Tenant, TenantSecret
-from tests.factories import PlanFactory
+from tests.factories import ChannelFactory, PlanFactory, UserFactory
 from vault.models import Secret
 from zcplatform.lib.actors import OPERATOR
-from zcplatform.lib.errors import Conflict, InvalidField
+from zcplatform.lib.errors import Conflict, InvalidField, NotFound
 from zcplatform.lib.redact import SecretStr
 
 TABLES = (Tenant, AgentConfig, Channel, TenantSecret, Secret, Member, AccessToken, Run, Event, AuditEntry)
@@ -98,3 +98,28 @@ def apply(tenant, given):
         ((kind, values),) = given.channels
         return configuration.add_channel(actor=OPERATOR, tenant=tenant, kind=kind, values=values)
     return configuration.update(actor=OPERATOR, tenant=tenant, given=given)
+
+
+# --- who may not know ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda actor, tenant: services.resize(actor=actor, tenant=tenant, plan="tiny"),
+        lambda actor, tenant: configuration.update(actor=actor, tenant=tenant, given=ConfigInput(base_url="https://x")),
+        lambda actor, tenant: configuration.update(actor=actor, tenant=tenant, given=ConfigInput(extra={"x": 1})),
+        lambda actor, tenant: configuration.add_channel(actor=actor, tenant=tenant, kind="webhook", values={"x": 1}),
+        lambda actor, tenant: configuration.update_channel(
+            actor=actor, channel=ChannelFactory(tenant=tenant), values={"x": 1}
+        ),
+    ],
+    ids=["resize", "provider", "extra", "add_channel", "update_channel"],
+)
+def test_a_strangers_bad_input_tells_no_more_than_a_good_one(world, act):
+    PlanFactory(slug="tiny", name="Tiny", memory_limit_mb=16)
+    tenant = world.tenant(config=ConfigInput(provider="openai", model="gpt-4o", provider_key=SecretStr("sk-canary-1")))
+    with pytest.raises(NotFound) as raised:
+        act(UserFactory().as_actor(), tenant)
+    assert raised.value.message == NotFound().message
+    assert AuditEntry.objects.order_by("-id").first().action == "access.denied"
