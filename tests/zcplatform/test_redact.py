@@ -12,6 +12,7 @@ SECRET = "canary-5f3a9c81d2e7"
 @pytest.fixture(autouse=True)
 def _nothing_known(monkeypatch):
     monkeypatch.setattr(redact, "_known", OrderedDict())
+    monkeypatch.setattr(redact, "_own", set())
 
 
 class Interrupted(str):
@@ -33,3 +34,11 @@ def test_i11_of_a_secret_that_begins_with_another_nothing_stays(order):
     for value in order:
         redact.remember(value)
     assert redact.scrub(f"[{SECRET}-and-more] [{SECRET}]") == "[***] [***]"
+
+
+def test_i11_many_secrets_of_tenants_push_the_oldest_out_but_never_the_platforms_own():
+    redact.remember(f"own-{SECRET}", for_good=True)
+    redact.remember(f"first-{SECRET}")
+    for number in range(redact.MAX_KNOWN):
+        redact.remember(f"secret-{number}")
+    assert redact.scrub(f"own-{SECRET} first-{SECRET} secret-0") == f"*** first-{SECRET} ***"
