@@ -12,7 +12,7 @@ from ninja import NinjaAPI, Schema
 from ninja.errors import HttpError, ValidationError
 from ninja.operation import Operation
 
-from accounts.api.me import router as me_router
+import accounts.api
 from accounts.auth import Credentials
 from zcplatform import __version__
 from zcplatform.lib.errors import InvalidField
@@ -86,7 +86,7 @@ api = PlatformAPI(
 )
 answer_errors(api)
 api.add_decorator(every_operation, mode="view")
-api.add_router("/users/me", me_router)
+accounts.api.mount(api)
 
 
 class Health(Schema):
