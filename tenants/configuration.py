@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.db import transaction
 
 from tenants import channels as schemas
-from tenants import providers, secrets
+from tenants import providers, revisions, secrets
 from tenants.agents import agent_kind
 from tenants.models import Channel, Run, Tenant
 from tenants.runs import change
@@ -31,6 +31,12 @@ class ConfigInput:
     extra: Mapping[str, Any] | None = None
     channels: tuple[tuple[str, Mapping[str, Any]], ...] = field(default=())
     """Kind and values of channels to add, secrets among the values."""
+
+    def complete(self) -> ConfigInput:
+        """The whole configuration instead of a part: what is not given is empty. Only the key, which nobody can read
+        back, stays as long as it would go to the same place."""
+        texts = {name: getattr(self, name) or "" for name in ("provider", "model", "base_url")}
+        return replace(self, **texts, extra=self.extra or {})
 
 
 @dataclass(frozen=True)
@@ -54,12 +60,17 @@ def check(agent: str, given: ConfigInput, current: Tenant | None = None) -> Chec
 def update(*, actor: Actor, tenant: Tenant, given: ConfigInput) -> Run | None:
     """Change the configuration and apply it; None when the tenant is down. Conflict ``run_active``."""
     checked = check(tenant.agent_kind, given, tenant)
+
+    def prepare(row: Tenant) -> None:
+        with revisions.kept(row, "config.update", actor=actor):
+            store(row, checked, actor=actor)
+
     return change(
         tenant,
         RunKind.RECONFIGURE,
         "config.update",
         actor=actor,
-        prepare=lambda row: store(row, checked, actor=actor),
+        prepare=prepare,
         changed=sorted([*checked.columns, *(["provider_key"] if checked.provider_key is not None else [])]),
     )
 
@@ -68,13 +79,18 @@ def add_channel(*, actor: Actor, tenant: Tenant, kind: str, values: Mapping[str,
     """Add a channel and apply it. Forbidden ``plan_limit``, InvalidField, Conflict ``run_active``."""
     checked = _check_channel(tenant.agent_kind, kind, values)
     added: list[Channel] = []
+
+    def prepare(row: Tenant) -> None:
+        with revisions.kept(row, "channel.create", actor=actor):
+            added.append(_store_channel(row, *checked, actor=actor))
+
     run = change(
         tenant,
         RunKind.RECONFIGURE,
         "channel.create",
         actor=actor,
         ability="channels.update",
-        prepare=lambda row: added.append(_store_channel(row, *checked, actor=actor)),
+        prepare=prepare,
         channel_kind=kind,
     )
     return added[0], run
@@ -89,12 +105,15 @@ def update_channel(
 
     def prepare(row: Tenant) -> None:
         fresh = _channel(row, channel.pk)
-        fresh.config = {**fresh.config, **config}
-        fresh.enabled = fresh.enabled if enabled is None else enabled
-        fresh.updated_at = clock.now()
-        fresh.save(update_fields=["config", "enabled", "updated_at"])
-        for name, value in opened.items():
-            secrets.put(row, name, value, actor=actor, channel=fresh)
+        with revisions.kept(row, "channel.update", actor=actor):
+            fresh.config = {**fresh.config, **config}
+            fresh.enabled = fresh.enabled if enabled is None else enabled
+            fresh.updated_at = clock.now()
+            fresh.save(update_fields=["config", "enabled", "updated_at"])
+            for name, value in opened.items():
+                secrets.put(row, name, value, actor=actor, channel=fresh)
+            if enabled:
+                _check_complete(fresh)
 
     changed = sorted([*config, *opened, *([] if enabled is None else ["enabled"])])
     return change(
@@ -115,8 +134,9 @@ def delete_channel(*, actor: Actor, channel: Channel) -> Run | None:
 
     def prepare(row: Tenant) -> None:
         fresh = _channel(row, pk)
-        secrets.remove(row, actor=actor, channel=fresh)
-        fresh.delete()
+        with revisions.kept(row, "channel.delete", actor=actor):
+            secrets.remove(row, actor=actor, channel=fresh)
+            fresh.delete()
 
     return change(
         channel.tenant,
@@ -190,6 +210,18 @@ def _channel(tenant: Tenant, pk: int) -> Channel:
     if channel is None:
         raise NotFound("This channel is gone already.")
     return channel
+
+
+def missing_secrets(channel: Channel) -> list[str]:
+    """The secret fields that the channel needs and does not have, as after a rollback that brought it back."""
+    kept = set(channel.secrets.values_list("field", flat=True)) if channel.pk else set()
+    fields = schemas.CHANNELS[channel.channel_type].fields
+    return [field.name for field in fields if field.secret and field.required and field.name not in kept]
+
+
+def _check_complete(channel: Channel) -> None:
+    if missing := missing_secrets(channel):
+        raise InvalidField("This channel needs the secret before it can be on.", field=missing[0])
 
 
 def _store_channel(

@@ -14,7 +14,7 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from accounts.models import User
-from tenants import access_tokens, configuration, secrets, tokens
+from tenants import access_tokens, configuration, revisions, secrets, tokens
 from tenants.access import deny
 from tenants.agents import agent_kind
 from tenants.events import emit
@@ -77,6 +77,7 @@ def create_tenant(
         tenant = _insert(name, slug, plan=chosen, agent_kind=agent, node=node)
         AgentConfig.objects.create(tenant=tenant)
         configuration.store(tenant, given, actor=actor)
+        revisions.keep(tenant, "tenant.create", actor=actor)
         _add_owner(tenant, owner, actor)
         token, shown = tokens.mint(tenant, "first", created_by=actor.label)
         emit(tenant, "tenant.created", {"slug": tenant.slug, "plan": chosen.slug, "agent": agent})
