@@ -35,8 +35,13 @@ class ConfigInput:
     def complete(self) -> ConfigInput:
         """The whole configuration instead of a part: what is not given is empty. Only the key, which nobody can read
         back, stays as long as it would go to the same place."""
-        texts = {name: getattr(self, name) or "" for name in ("provider", "model", "base_url")}
-        return replace(self, **texts, extra=self.extra or {})
+        return replace(
+            self,
+            provider=self.provider or "",
+            model=self.model or "",
+            base_url=self.base_url or "",
+            extra=self.extra or {},
+        )
 
 
 @dataclass(frozen=True)

@@ -40,8 +40,9 @@ class Invitation(models.Model):
     email = models.EmailField()
     role = models.CharField(max_length=40)
     token_hash = models.CharField(max_length=64, unique=True)
+    # None: an operator at the command line. Nobody's offers outlive their account.
     invited_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, null=True, blank=True, related_name="+"
     )
     created_at = models.DateTimeField(default=clock.now)
     expires_at = models.DateTimeField()
