@@ -19,6 +19,7 @@ import docker
 import httpx
 import pytest
 
+from tests import ports
 from zcplatform.demo import Demo
 
 pytestmark = [pytest.mark.docker, pytest.mark.caddy, pytest.mark.timeout(600)]
@@ -36,14 +37,14 @@ class Installation(Demo):
     """The demo's own way of bringing a platform up, with another story to tell."""
 
     def __init__(self, home: Path) -> None:
-        super().__init__("docker", home, lambda _line: None, ports=(18_180, 18_543))
+        super().__init__("docker", home, lambda _line: None, ports=(0, 0))
         self.env = (
             without_the_suite()
             | self._settings()
             | {
-                "ZCPLATFORM_CONTAINER_PREFIX": "zcstory",
+                "ZCPLATFORM_CONTAINER_PREFIX": f"zcs{os.getpid()}",  # two suites may run on one engine
                 "ZCPLATFORM_SUBNET_POOL": "10.217.0.0/16",
-                "ZCPLATFORM_PORT_RANGE": "25001-25100",
+                "ZCPLATFORM_PORT_RANGE": "{}-{}".format(*ports.CONTAINERS),
                 "STORY_KEY": CANARY,
             }
         )
