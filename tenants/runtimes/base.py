@@ -170,6 +170,10 @@ class FolderKeeper(Protocol):
         """Replace the file ``name`` in ``logs/`` by ``text``; without such a folder nothing happens. RunFailed
         ``folder_failed`` when the folder is not the platform's alone."""
 
+    def size(self, folder: Path) -> int:
+        """Bytes that the folder takes on the disk; 0 when there is none. What a tenant moves about while it is
+        counted may be missing from it."""
+
     def archive(self, folder: Path, trash: Path) -> None:
         """Move the folder to ``trash`` by rename; already gone counts as done."""
 

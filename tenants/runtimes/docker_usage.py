@@ -33,7 +33,7 @@ def by_api(engine: Engine, containers: Sequence[str]) -> dict[str, Reading]:
 
 def _ask(engine: Engine, container: str) -> Mapping[str, Any] | None:
     try:
-        return engine.call("stats", container, stream=False, one_shot=True, limit_s=CREATE_S)  # type: ignore[no-any-return]
+        return engine.call("stats", container, stream=False, one_shot=True, limit_s=CREATE_S)
     except Refused as error:
         if error.absent:
             return None

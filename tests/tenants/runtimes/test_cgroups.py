@@ -15,11 +15,12 @@ from tenants.runtimes.base import Reading
 from tests.tenants.runtimes.contract import until
 
 ID = "00ee2aa60c8bbccafde5b94209c93beaf360c883aeacce2b7395df3ba5d7cc15"
-NET_DEV = """Inter-|   Receive                                                |  Transmit
- face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed
-    lo:     500       5    0    0    0     0          0         0      500       5    0    0    0     0       0          0
-  eth0:     927      11    0    0    0     0          0         0      582       9    0    0    0     0       0          0
-  eth1: 1000       1    0    0    0     0          0         0     2000       1    0    0    0     0       0          0
+# Two lines of headings, then per interface: eight counts received, eight sent, bytes first.
+NET_DEV = """Inter-|   Receive                                    |  Transmit
+ face |bytes packets errs drop fifo frame compressed multicast|bytes packets errs drop fifo colls carrier compressed
+    lo:     500       5    0    0 0 0 0 0      500       5    0    0    0     0       0          0
+  eth0:     927      11    0    0 0 0 0 0      582       9    0    0    0     0       0          0
+  eth1: 1000       1    0    0 0 0 0 0     2000       1    0    0    0     0       0          0
 """
 V1 = {
     "memory": {
