@@ -10,7 +10,8 @@ from typing import Any, Self
 
 class Listeners:
     """``open(mode)`` gives a port. ``modes[port]`` may be changed at any time: ``ok``, ``503``, ``hang``, ``drop``,
-    ``302`` (to the body), ``drip`` (a byte a second) or ``flood``; ``bodies[port]`` is what ``ok`` answers; ``asked`` counts requests."""
+    ``302`` (to the body), ``drip`` (a byte a second) or ``flood``. ``bodies[port]`` is what is answered, ``asked``
+    counts requests."""
 
     def __init__(self) -> None:
         self.modes: dict[int, str] = {}
