@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from django.conf import settings
 from django.db import transaction
 from django_q.models import Schedule
 
@@ -29,6 +30,9 @@ PERIODIC = (
     Periodic("due-runs", "tenants.tasks.enqueue_due_runs", "* * * * * */30"),
     Periodic("trash-purge", "tenants.tasks.purge_trash", "17 3 * * *"),
     Periodic("idempotency-prune", "accounts.idempotency.prune", "47 3 * * *"),
+    *((Periodic("backup", "backups.tasks.backup", settings.BACKUP_CRON),) if settings.BACKUP_CRON else ()),
+    *((Periodic("restore-drill", "backups.tasks.drill", settings.DRILL_CRON),) if settings.DRILL_CRON else ()),
+    Periodic("upkeep", "backups.tasks.upkeep", "37 3 * * *"),
 )
 
 
