@@ -13,6 +13,7 @@ from django.db import models
 from django.db.models import Q
 
 from tenants.querysets import RunQuerySet, TenantQuerySet
+from tenants.records import JobResult, UsageHour  # noqa: F401 - Django looks for models here
 from tenants.runtimes.base import Handle
 from tenants.states import (
     ACTIVE_RUN,
