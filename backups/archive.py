@@ -190,7 +190,9 @@ def _why(header: bytes, wanted: Member | None, seen: list[str]) -> ArchiveRefuse
         kind = "archive_truncated" if header == bytes(BLOCK) else "archive_damaged"
         missing = f"{wanted.name} is missing" if wanted and header == bytes(BLOCK) else "a header is damaged"
         return ArchiveRefused(f"The archive is not whole: {missing}.", type=kind)
-    return ArchiveRefused(f"The archive holds {_oddity(info, wanted, seen)}; nothing was unpacked.", type="archive_member")
+    return ArchiveRefused(
+        f"The archive holds {_oddity(info, wanted, seen)}; nothing was unpacked.", type="archive_member"
+    )
 
 
 def _oddity(info: tarfile.TarInfo, wanted: Member | None, seen: list[str]) -> str:

@@ -6,13 +6,12 @@ import fcntl
 import os
 import re
 import shutil
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from zcplatform.lib.errors import Conflict, Misconfigured
+from zcplatform.lib.errors import Conflict
 
 _NAME = re.compile(r"zcplatform-backup-\d{4}-\d\d-\d\d-\d{6}\.tar\.gz", re.ASCII)
 _TEMPORARY = ".zcplatform-backup."
@@ -30,22 +29,12 @@ def archives(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name) and not path.is_symlink())
 
 
-def prepare(folder: Path) -> None:
-    """Make the folder; Misconfigured ``loose_folder`` when others could read or replace what lies in it."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    info = folder.stat()
-    if info.st_uid not in (os.geteuid(), 0):
-        message = f"{folder} belongs to uid {info.st_uid}; it must belong to uid {os.geteuid()}."
-        raise Misconfigured(message, type="loose_folder")
-    if stat.S_IMODE(info.st_mode) & 0o027:
-        message = f"{folder} has mode {stat.S_IMODE(info.st_mode):04o}, and archives hold keys; run: chmod 700 {folder}"
-        raise Misconfigured(message, type="loose_folder")
-
-
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Be the only one who writes there, and clear away what a killed one left. Conflict ``backup_in_progress``."""
-    descriptor = os.open(folder / ".zcplatform-backup-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    descriptor = os.open(
+        folder / ".zcplatform-backup-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+    )
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         clear(folder)

@@ -17,14 +17,13 @@ from django.db import DatabaseError, connection, transaction
 from audit.services import Target, record
 from backups import archive, aside, folder, manifest, places, results, snapshot
 from backups.manifest import Manifest, Member
-from backups.models import JobResult
 from vault import keyfile, signing
 from vault.services import verify_against
 from zcplatform.lib import clock
 from zcplatform.lib.actors import Actor
 from zcplatform.lib.errors import Conflict, DependencyDown, Misconfigured, ZCError
 from zcplatform.lib.failpoints import failpoint
-from zcplatform.lib.private_files import check_private, sync_folder, write_private
+from zcplatform.lib.private_files import check_private, private_folder, sync_folder, write_private
 from zcplatform.lib.swap import mark
 
 Say = Callable[[str, int, int], None]
@@ -57,7 +56,7 @@ def make(output: Path, *, keep: int, say: Say, actor: Actor) -> Made:
         raise known from error
     failpoint("backup.named")
     with transaction.atomic():
-        results.note(JobResult.Name.BACKUP, ok=True, detail=made.path)
+        results.note(results.BACKUP, ok=True, detail=made.path)
         target = Target("backup", Path(made.path).name[:64], Path(made.path).name)
         record("platform.backup", actor=actor, target=target, detail=asdict(made))
     failpoint("backup.recorded")
@@ -65,7 +64,7 @@ def make(output: Path, *, keep: int, say: Say, actor: Actor) -> Made:
 
 
 def _make(output: Path, keep: int, say: Say, began: float) -> Made:
-    folder.prepare(output)
+    private_folder(output)
     marked = mark()
     with folder.alone(output), folder.staging(output, marked) as staged:
         failpoint("backup.begun")
@@ -182,7 +181,7 @@ def _fault(error: Exception) -> ZCError:
 
 
 def _tell_failure(error: ZCError, actor: Actor) -> None:
-    results.note_failure(JobResult.Name.BACKUP, f"{error.type}: {error.message}")
+    results.note_failure(results.BACKUP, f"{error.type}: {error.message}")
     with _whatever_happens(), transaction.atomic():
         record("platform.backup", actor=actor, outcome="failed", detail={"type": error.type, "error": error.message})
 

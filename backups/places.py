@@ -17,6 +17,12 @@ def files() -> dict[str, Path]:
     return {**own, **keys, VAULT: Path(settings.VAULT_KEY_FILE)}
 
 
+def databases() -> list[Path]:
+    """The database's file, where it is one."""
+    database = settings.DATABASES["default"]
+    return [Path(database["NAME"])] if database["ENGINE"].endswith("sqlite3") else []
+
+
 def from_environment() -> list[str]:
     """The keys that the environment gives instead of a file."""
     return [name for name, file in KEYS.items() if getattr(settings, name) and not files()[file].is_file()]

@@ -9,10 +9,11 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db import DatabaseError, transaction
 
-from backups.models import JobResult
+from tenants.records import JobResult
 from zcplatform.lib import clock
 from zcplatform.lib.redact import scrub
 
+BACKUP, DRILL = "backup", "restore-drill"
 KEPT = 200  # rows of each name
 MAX_DETAIL = 500
 log = logging.getLogger(__name__)
@@ -48,17 +49,17 @@ def note_failure(name: str, detail: str) -> None:
 def guards() -> list[Guard]:
     """Both jobs as they stand; none of those that the settings switch off."""
     wanted = (
-        (JobResult.Name.BACKUP, settings.BACKUP_CRON, settings.BACKUP_MAX_AGE_HOURS),
-        (JobResult.Name.DRILL, settings.DRILL_CRON, settings.DRILL_MAX_AGE_HOURS),
+        (BACKUP, "The backup", settings.BACKUP_CRON, settings.BACKUP_MAX_AGE_HOURS),
+        (DRILL, "The restore drill", settings.DRILL_CRON, settings.DRILL_MAX_AGE_HOURS),
     )
-    return [_guard(name, timedelta(hours=hours)) for name, cron, hours in wanted if cron]
+    return [_guard(name, label, timedelta(hours=hours)) for name, label, cron, hours in wanted if cron]
 
 
-def _guard(name: JobResult.Name, longest: timedelta) -> Guard:
-    rows = JobResult.objects.filter(name=name)
-    newest, good = rows.order_by("-at", "-pk").first(), rows.filter(ok=True).order_by("-at", "-pk").first()
+def _guard(name: str, label: str, longest: timedelta) -> Guard:
+    rows = JobResult.objects.filter(name=name).order_by("-at", "-pk")
+    newest, good = rows.first(), rows.filter(ok=True).first()
     at = good.at if good else None
-    return Guard(name.value, str(name.label), at, _fault(newest, at, longest))
+    return Guard(name, label, at, _fault(newest, at, longest))
 
 
 def _fault(newest: JobResult | None, at: datetime | None, longest: timedelta) -> str:

@@ -32,7 +32,7 @@ PERIODIC = (
     Periodic("idempotency-prune", "accounts.idempotency.prune", "47 3 * * *"),
     *((Periodic("backup", "backups.tasks.backup", settings.BACKUP_CRON),) if settings.BACKUP_CRON else ()),
     *((Periodic("restore-drill", "backups.tasks.drill", settings.DRILL_CRON),) if settings.DRILL_CRON else ()),
-    Periodic("upkeep", "backups.tasks.upkeep", "37 3 * * *"),
+    Periodic("upkeep", "backups.tasks.upkeep_home", "37 3 * * *"),
 )
 
 
