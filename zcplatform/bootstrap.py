@@ -14,6 +14,7 @@ from django.db import connection, transaction
 
 from zcplatform import keys
 from zcplatform.lib.errors import DependencyDown, Misconfigured
+from zcplatform.lib.home import make_folders
 
 Say = Callable[[str, str], None]
 """Called with the name of a part and what came of it."""
@@ -48,12 +49,8 @@ def _parts(admin_email: str) -> Iterator[tuple[str, Callable[[], str]]]:
 
 
 def _folders() -> str:
-    """The home can be passed through but not listed: a tenant's process must reach its own folder and no other."""
-    home = Path(settings.HOME)
-    for folder, mode in ((home, 0o711), (home / "tenants", 0o711), (home / "trash", 0o700), (home / "run", 0o711)):
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(mode)
-    return str(home)
+    make_folders(Path(settings.HOME))
+    return str(settings.HOME)
 
 
 def _keys() -> str:

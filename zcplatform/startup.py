@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import socket
 from pathlib import Path
 from typing import TextIO
@@ -14,6 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 
+from zcplatform.lib import serve_lock
 from zcplatform.lib.errors import Misconfigured
 
 
@@ -71,21 +70,5 @@ def check_port(bind: str, port: int) -> None:
 
 
 def lock(role: str) -> TextIO:
-    """Take this home's lock for ``role`` (``web``, ``workers``) until the process ends, however it ends.
-
-    Misconfigured when another process has it; the file then says which.
-    """
-    path = Path(settings.HOME) / "run" / f"serve-{role}.lock"
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    file = path.open("a+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.seek(0)
-        holder = file.read().strip() or "unknown"
-        file.close()
-        raise Misconfigured(f"serve already runs the {role} of {settings.HOME} (pid {holder}).") from error
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
-    return file
+    """Take this home's lock for ``role`` (``web``, ``workers``); see ``serve_lock.take``."""
+    return serve_lock.take(Path(settings.HOME), role)

@@ -31,7 +31,7 @@ Usage = namedtuple("Usage", "total used free")
 @pytest.fixture
 def sound(world, settings, monkeypatch):
     """Bootstrapped, served, with one tenant that runs."""
-    for name, mode in host.MODES:
+    for name, mode in host.FOLDERS:
         path = Path(settings.HOME) / name
         path.mkdir(exist_ok=True)
         path.chmod(mode)

@@ -21,12 +21,12 @@ from zcplatform import keys, startup
 from zcplatform.doctor.findings import Looked
 from zcplatform.lib import clock
 from zcplatform.lib.errors import Misconfigured
+from zcplatform.lib.home import FOLDERS
 from zcplatform.lib.private_files import check_private
 
 DISK_WARN, DISK_FULL = 0.80, 0.95
 SKEW_S = 2.0
 FUTURE = timedelta(minutes=1)
-MODES = ((".", 0o711), ("tenants", 0o711), ("run", 0o711), ("trash", 0o700))
 
 
 def settings_fit() -> Looked:
@@ -57,7 +57,7 @@ def folders() -> Looked:
     if not Path(settings.HOME).is_dir():
         yield "error", f"{settings.HOME} is not there.", "Run: zcplatform bootstrap"
         return
-    for name, wanted in MODES:
+    for name, wanted in FOLDERS:
         path = Path(settings.HOME) / name
         if not path.is_dir():
             yield "error", f"{path} is not there.", "Run: zcplatform bootstrap"
