@@ -73,6 +73,7 @@ TRASH_DAYS = env.integer("TRASH_DAYS", 7, low=0)
 ALLOW_UNPRIVILEGED_PROCESS = env.flag("ALLOW_UNPRIVILEGED_PROCESS", DEBUG)
 # Providers and webhooks are https only, unless the operator allows http (a model on the same network, say).
 ALLOW_HTTP_ENDPOINTS = env.flag("ALLOW_HTTP_ENDPOINTS", DEBUG)
+ENDPOINT_NETWORKS = env.networks("ENDPOINT_NETWORKS")  # private networks that outgoing requests may go to
 AGENTS = {
     "demo": "tenants.agents.demo.DemoAgent",
     "zeroclaw": "tenants.agents.zeroclaw.ZeroClawAgent",
