@@ -227,6 +227,13 @@ EMAIL_BACKEND = (
     "django.core.mail.backends.smtp.EmailBackend" if EMAIL_HOST else "django.core.mail.backends.console.EmailBackend"
 )
 
+# --- alerts ----------------------------------------------------------------------------------------------
+NOTIFIERS = {
+    "webhook": "monitoring.alerting.notifiers.webhook.WebhookNotifier",
+    "slack": "monitoring.alerting.notifiers.slack.SlackNotifier",
+    "telegram": "monitoring.alerting.notifiers.telegram.TelegramNotifier",
+}
+
 # --- the queue -------------------------------------------------------------------------------------------
 # The queue carries only "do run N"; the truth is the Run row with its lease. Why each value is what it is:
 # docs/adr/0004-queue.md.
