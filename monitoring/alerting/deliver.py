@@ -110,6 +110,9 @@ def _attempt(delivery: Delivery) -> bool:
     if not queued.filter(attempts=delivery.attempts).update(attempts=F("attempts") + 1):
         return False  # another worker's by now
     delivery.attempts += 1
+    if delivery.attempts > len(PAUSES_S) + 1:
+        queued.update(state=Delivery.State.FAILED, error="Given up.", finished_at=clock.now())
+        return True
     error = _send(delivery)
     again = error is not None and not error.permanent and delivery.attempts <= len(PAUSES_S)
     if error is not None and again:
