@@ -22,7 +22,7 @@ from monitoring.alerting.notifiers.base import MAX_PAUSE_S, SEND_S, Address
 from vault import services as vault
 from zcplatform.lib import claims, clock
 from zcplatform.lib.actors import SYSTEM
-from zcplatform.lib.errors import FaultError, ZCError
+from zcplatform.lib.errors import DependencyDown, FaultError, ZCError
 from zcplatform.lib.failpoints import failpoint
 from zcplatform.lib.redact import SecretStr, scrub
 
@@ -69,7 +69,7 @@ def _in_thread(notifier_id: int, until: float) -> int:
 
 
 def _empty(notifier_id: int, until: float) -> int:
-    """Send the notifier's due messages in order, until one fails, the time is over, or another worker took over."""
+    """Send the notifier's due messages in order, until one has to wait, the time is over, or another took over."""
     rows, owner = Notifier.objects.filter(enabled=True), f"{os.getpid()}:{uuid.uuid4().hex[:8]}"
     epoch = claims.claim(rows, pk=notifier_id, owner=owner, seconds=LEASE_S)
     if epoch is None:
@@ -78,9 +78,10 @@ def _empty(notifier_id: int, until: float) -> int:
     try:
         for delivery in _due(notifier_id):
             ours = time.monotonic() < until and claims.renew(rows, pk=notifier_id, epoch=epoch, seconds=LEASE_S)
-            if not ours or not _attempt(delivery):
+            state = _attempt(delivery) if ours else ""
+            if state in ("", Delivery.State.QUEUED):
                 break
-            sent += 1
+            sent += state == Delivery.State.SENT
     finally:
         claims.release(rows, pk=notifier_id, epoch=epoch)
     return sent
@@ -104,24 +105,22 @@ def _is_due(at: datetime) -> bool:
     return not now < at <= now + timedelta(seconds=MAX_PAUSE_S)
 
 
-def _attempt(delivery: Delivery) -> bool:
-    """One try, counted before it is made: a message that kills its worker is not tried for ever."""
+def _attempt(delivery: Delivery) -> str:
+    """One try, counted before it is made: a message that kills its worker is not tried for ever. The state that it
+    led to; empty when another worker has the message by now."""
     queued = Delivery.objects.filter(pk=delivery.pk, state=Delivery.State.QUEUED)
     if not queued.filter(attempts=delivery.attempts).update(attempts=F("attempts") + 1):
-        return False  # another worker's by now
+        return ""
     delivery.attempts += 1
-    if delivery.attempts > len(PAUSES_S) + 1:
-        queued.update(state=Delivery.State.FAILED, error="Given up.", finished_at=clock.now())
-        return True
-    error = _send(delivery)
-    again = error is not None and not error.permanent and delivery.attempts <= len(PAUSES_S)
-    if error is not None and again:
+    left = delivery.attempts <= len(PAUSES_S) + 1
+    error = _send(delivery) if left else DependencyDown("Given up: every try ended the worker.")
+    if error is not None and not error.permanent and delivery.attempts <= len(PAUSES_S):
         pause = max(PAUSES_S[delivery.attempts - 1], int(error.details.get("retry_after", 0)))
         queued.update(error=_words(error), next_attempt_at=clock.now() + timedelta(seconds=pause))
-    else:
-        state = Delivery.State.FAILED if error else Delivery.State.SENT
-        queued.update(state=state, error=_words(error), finished_at=clock.now())
-    return error is None
+        return Delivery.State.QUEUED
+    state = Delivery.State.FAILED if error else Delivery.State.SENT
+    queued.update(state=state, error=_words(error), finished_at=clock.now())
+    return state
 
 
 def _send(delivery: Delivery) -> ZCError | None:
