@@ -10,6 +10,7 @@ from django.contrib.auth.models import Group
 from django.http import HttpRequest
 
 from accounts import services
+from accounts.auth import origin_of
 from accounts.emails import normalise_email
 from accounts.models import Role, User
 from accounts.permissions import ABILITIES, ROLES, SUPER_ADMIN_ONLY
@@ -21,8 +22,7 @@ admin.site.unregister(Group)  # Django's groups decide nothing here
 
 def actor_of(request: HttpRequest) -> Actor:
     """The logged-in user as the audit names them."""
-    origin = {"ip": getattr(request, "client_ip", ""), "request_id": getattr(request, "request_id", "")}
-    return request.user.as_actor(**origin)  # type: ignore[union-attr]
+    return request.user.as_actor(**origin_of(request))  # type: ignore[union-attr]
 
 
 _FACTS = ("public_id", "last_login", "created_at")

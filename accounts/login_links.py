@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import transaction
 
 from accounts.models import LoginLink, User
-from accounts.services import target_of
+from accounts.targets import target_of
 from audit.services import record
 from zcplatform.lib import clock
 from zcplatform.lib.actors import Actor

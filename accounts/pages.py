@@ -9,9 +9,10 @@ from django.shortcuts import redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
+from accounts.auth import origin_of
 from accounts.login_links import LIFETIME, consume_login_link, user_of_link
 from accounts.models import User
-from accounts.services import target_of
+from accounts.targets import target_of
 from audit.services import record
 from zcplatform.lib.errors import Unauthenticated
 
@@ -34,7 +35,7 @@ def login_link(request: HttpRequest, token: str) -> HttpResponse:
         context = {"who": user, "next": local_path(request.GET.get("next", ""))}
         return render(request, "accounts/login_link.html", context)
     try:
-        user = consume_login_link(token[:MAX_TOKEN], **_origin(request))
+        user = consume_login_link(token[:MAX_TOKEN], **origin_of(request))
     except Unauthenticated:
         return _dead_link(request)
     login(request, user)  # a fresh session key, whoever set the old one
@@ -46,7 +47,7 @@ def logout_page(request: HttpRequest) -> HttpResponse:
     """End the session; harmless for who has none."""
     if isinstance(request.user, User):
         with transaction.atomic():
-            record("login.end", actor=request.user.as_actor(**_origin(request)), target=target_of(request.user))
+            record("login.end", actor=request.user.as_actor(**origin_of(request)), target=target_of(request.user))
     logout(request)
     return redirect("/login")
 
@@ -60,7 +61,3 @@ def local_path(path: str) -> str:
 def _dead_link(request: HttpRequest) -> HttpResponse:
     minutes = int(LIFETIME.total_seconds() // 60)
     return render(request, "accounts/dead_link.html", {"minutes": minutes}, status=410)
-
-
-def _origin(request: HttpRequest) -> dict[str, str]:
-    return {"ip": getattr(request, "client_ip", ""), "request_id": getattr(request, "request_id", "")}

@@ -8,13 +8,17 @@ from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
 
 from accounts.emails import normalise_email
+from accounts.logins import void_all
 from accounts.models import Role, User
 from accounts.permissions import ABILITIES, ROLES, SUPER_ADMIN_ONLY, forget_custom_roles
+from accounts.targets import target_of
 from audit.services import Target, record
 from zcplatform.lib.actors import Actor
 from zcplatform.lib.errors import Conflict, InvalidField
 
 USER_FIELDS = ("name", "is_active", "is_superuser")
+VOIDING = frozenset({"is_active", "is_superuser"})
+"""What a user is. When that changes, every session, token and key of before is void: whoever rises logs in anew."""
 
 
 def create_user(email: str, *, actor: Actor, name: str = "", is_superuser: bool = False) -> User:
@@ -32,7 +36,7 @@ def create_user(email: str, *, actor: Actor, name: str = "", is_superuser: bool 
 def update_user(user: User, *, actor: Actor, **changes: Any) -> User:
     """Change ``name``, ``is_active`` or ``is_superuser``; Conflict ``last_super_admin`` when nobody would be left.
 
-    A user who is made inactive is out with their next request.
+    A user who is made inactive, or super-admin or not, is out with their next request.
     """
     unknown = set(changes) - set(USER_FIELDS)
     if unknown:
@@ -44,6 +48,8 @@ def update_user(user: User, *, actor: Actor, **changes: Any) -> User:
             setattr(row, key, value)
         row.save(update_fields=list(changes))
         _keep_a_super_admin()
+        if set(changed) & VOIDING:
+            void_all(row)
         if changed:
             record("user.update", actor=actor, target=target_of(row), detail={"changed": changed})
     return row
@@ -73,11 +79,6 @@ def delete_role(role: Role, *, actor: Actor) -> None:
         role.delete()
         record("role.delete", actor=actor, target=target)
     forget_custom_roles()
-
-
-def target_of(user: User) -> Target:
-    """The user as an audit row names them."""
-    return Target("user", str(user.public_id), user.email)
 
 
 def _locked(user: User) -> QuerySet[User]:

@@ -70,7 +70,7 @@ def _refusals_recorded(actor: Actor, tenant: Tenant) -> Iterator[None]:
 def _check_grant(actor: Actor, tenant: Tenant, role: str, before: str | None) -> None:
     mine = "owner" if actor.unrestricted else role_in(actor, tenant)
     for wanted in filter(None, (role, before)):
-        if mine is None or not may_grant(mine, wanted):
+        if mine is None or not may_grant(mine, wanted, limit=actor.limit):
             raise Forbidden("You can't grant or take a role above your own.", type="role_too_high", role=wanted)
 
 

@@ -239,6 +239,9 @@ def _to_stopped(row: Tenant) -> None:
 
 
 def _check_may_create(actor: Actor, plan: str) -> None:
+    if not actor.reaches("tenant.create"):
+        refusal = Forbidden("The scopes of this API key do not allow this.", type="scope_too_narrow")
+        deny(refusal, actor=actor, ability="tenant.create")
     if actor.unrestricted:
         return
     if not (settings.SELF_SERVICE_SIGNUP and actor.user_id):

@@ -29,6 +29,8 @@ PERIODIC = (
     Periodic("due-runs", "tenants.tasks.enqueue_due_runs", "* * * * * */30"),
     Periodic("trash-purge", "tenants.tasks.purge_trash", "17 3 * * *"),
     Periodic("idempotency-prune", "accounts.idempotency.prune", "47 3 * * *"),
+    Periodic("rates-prune", "accounts.rates.prune", "23 * * * *"),
+    Periodic("logins-prune", "accounts.logins.prune", "51 3 * * *"),
 )
 
 

@@ -127,7 +127,7 @@ MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "accounts.middleware.LoginMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
@@ -182,7 +182,9 @@ SESSION_COOKIE_NAME = "__Host-zc_session" if IS_HTTPS else "zc_session"
 CSRF_COOKIE_NAME = "__Host-zc_csrf" if IS_HTTPS else "zc_csrf"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = IS_HTTPS
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
-SESSION_COOKIE_AGE = 12 * 3600
+SESSION_COOKIE_AGE = 12 * 3600  # however active; a login's row holds it too
+SESSION_IDLE_MINUTES = env.integer("SESSION_IDLE_MINUTES", 60, low=1)
+API_REQUESTS_PER_MINUTE = env.integer("API_REQUESTS_PER_MINUTE", 600, low=1)  # of each user
 CSRF_TRUSTED_ORIGINS = [PUBLIC_BASE_URL]
 CSRF_FAILURE_VIEW = "zcplatform.views.csrf_failure"
 SECURE_SSL_REDIRECT = False  # Caddy holds the public listener and redirects there

@@ -5,12 +5,14 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import include, path
 
-from zcplatform import views
+from zcplatform import api_docs, views
 from zcplatform.api import api
 
 urlpatterns = [
     path("", views.start),
     path("", include("accounts.urls")),
+    path("api/docs", api_docs.page, name="api_docs"),
+    path("api/openapi.json", api_docs.openapi, name="openapi"),
     path("api/", api.urls),
     path("admin/", admin.site.urls),
     path("health", views.health),

@@ -1,0 +1,1 @@
+"""The accounts' part of the JSON API. ``routers`` are mounted by ``zcplatform.api``."""
