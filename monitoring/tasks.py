@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
-from monitoring import heartbeats
+from monitoring import audit_check, heartbeats
+from monitoring.alerting import sweeps
 
 
 def beat(cluster: str) -> None:
     """Say that ``cluster`` took up a task."""
     heartbeats.beat(cluster)
+
+
+def evaluate_alerts() -> bool:
+    return sweeps.evaluate_rules()
+
+
+def send_alerts() -> bool:
+    return sweeps.send_messages()
+
+
+def verify_audit() -> bool:
+    return audit_check.run()

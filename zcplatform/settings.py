@@ -236,6 +236,10 @@ NOTIFIERS = {
     "telegram": "monitoring.alerting.notifiers.telegram.TelegramNotifier",
 }
 
+# Called every minute while the platform looks after itself; a service outside that misses it raises the alarm.
+HEARTBEAT_URL = env.text("HEARTBEAT_URL")
+METRICS_TOKEN = env.text("METRICS_TOKEN")  # whoever sends it as a bearer may read /metrics; empty: nobody may
+
 # --- the queue -------------------------------------------------------------------------------------------
 # The queue carries only "do run N"; the truth is the Run row with its lease. Why each value is what it is:
 # docs/adr/0004-queue.md.
@@ -277,6 +281,8 @@ for _secret in (
     PEPPER,
     VAULT_PASSPHRASE,
     EMAIL_HOST_PASSWORD,
+    HEARTBEAT_URL,
+    METRICS_TOKEN,
     str(DATABASES["default"].get("PASSWORD") or ""),
 ):
     remember(_secret)

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 import structlog
 from django.db import DatabaseError, transaction
 
-from monitoring.alerting import recipients, turns
+from monitoring.alerting import recipients
 from monitoring.alerting.machine import Notice, State, Told, advance, notice
 from monitoring.alerting.message import compose, condition_of
 from monitoring.alerting.metrics import Reading, named
@@ -23,7 +23,6 @@ from zcplatform.lib.failpoints import failpoint
 
 log = structlog.get_logger(__name__)
 
-LEASE_S = 120.0
 MAX_MESSAGES = 20
 """New messages to one notifier in one look; the rest follow in the next, a minute later."""
 
@@ -41,16 +40,6 @@ class Look:
     silences: list[Silence] = field(default_factory=list)
     queued: Counter[int] = field(default_factory=Counter)
     failures: int = 0
-
-
-def sweep() -> bool:
-    """One turn of the periodic job; False when another one is at work."""
-
-    def work(fence: Fence) -> tuple[int, int]:
-        look = evaluate(fence=fence)
-        return look.queued.total(), look.failures
-
-    return turns.take("alerts", work, seconds=LEASE_S)
 
 
 def evaluate(*, fence: Fence = lambda: True) -> Look:
@@ -163,7 +152,7 @@ def _tell(rule: AlertRule | None, alert: Alert, look: Look) -> None:
             State(alert.state),
             told,
             quiet=any(silence.covers(alert, notifier) for silence in look.silences),
-            acked=alert.acked_at is not None,
+            acked=alert.is_acked_for(notifier),
             repeat_every=timedelta(seconds=rule.repeat_s if rule else 0),
             now=look.now,
         )

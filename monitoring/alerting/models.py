@@ -104,7 +104,7 @@ class Alert(models.Model):
     """One time that a rule's condition held. What the rule said then is kept: the row outlives a change of the rule.
 
     ``subject`` says which of several: a tenant's public id, a node, a sweep; of one rule and subject at most one
-    alert is open. ``acked_by`` stops the repeats, not the alert.
+    alert is open. ``acked_by`` stops the repeats, not the alert; of a tenant's manager, the tenant's repeats only.
     """
 
     public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
@@ -123,6 +123,7 @@ class Alert(models.Model):
     resolved_at = models.DateTimeField(null=True, blank=True)
     acked_at = models.DateTimeField(null=True, blank=True)
     acked_by = models.CharField(max_length=254, blank=True)
+    acked_for_tenant_only = models.BooleanField(default=False)
 
     class Meta:
         db_table = "alerts"
@@ -138,6 +139,10 @@ class Alert(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} {self.state}"
+
+    def is_acked_for(self, notifier: Notifier) -> bool:
+        """Whether this notifier is spared the repeats."""
+        return self.acked_at is not None and not (self.acked_for_tenant_only and notifier.tenant_id is None)
 
     @property
     def life(self) -> Life:

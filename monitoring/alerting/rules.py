@@ -70,7 +70,7 @@ DEFAULTS = (
 
 def ensure_defaults(defaults: tuple[Default, ...] = DEFAULTS) -> int:
     """Make the default rules that are absent and bring those that nobody edited to what stands here; returns how many
-    were made or changed. A deleted one is disabled rather than gone, so it does not come back."""
+    were made or changed. They can be disabled, not deleted: what was deleted would come back."""
     changed = 0
     with transaction.atomic():
         rows = {row.key: row for row in AlertRule.objects.select_for_update().filter(key__isnull=False)}

@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 from django_q.models import OrmQ
 
 from accounts.models import User
-from monitoring import heartbeats
+from monitoring import audit_check, heartbeats
 from monitoring.alerting.metrics.registry import Reading, Scope, metric
 from monitoring.models import Heartbeat, HostSnapshot, Sweep
 from tenants.models import Tenant
@@ -21,7 +21,6 @@ from zcplatform.lib import clock
 FRESH_S = 300
 """A snapshot that is older says nothing of now, in seconds."""
 BACKUP = "backup"
-AUDIT = "audit-verify"
 
 
 @metric("tenants_in_error", "Tenants in error", "tenants", Scope.PLATFORM)
@@ -92,13 +91,13 @@ def backup_age() -> Iterator[Reading]:
 def job_failed() -> Iterator[Reading]:
     """Document 004's "backup job exit code", and that of every other job that leaves a result."""
     for name in JobResult.objects.order_by("name").values_list("name", flat=True).distinct():
-        if name != AUDIT:
+        if name != audit_check.JOB:
             yield Reading(name, float(not _last_is_ok(name)), label=name)
 
 
 @metric("audit_chain_broken", "The audit's chain does not hold", "0 or 1", Scope.PLATFORM)
 def audit_chain() -> Iterator[Reading]:
-    ok = _last_is_ok(AUDIT)
+    ok = _last_is_ok(audit_check.JOB)
     yield Reading("", None if ok is None else float(not ok))
 
 

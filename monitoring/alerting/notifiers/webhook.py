@@ -28,7 +28,8 @@ class WebhookNotifier:
     )
 
     def check(self, values: dict[str, Any]) -> None:
-        outside.endpoint_of(values["url"], field="url")
+        if values.get("url"):
+            outside.endpoint_of(values["url"], field="url")
 
     def make_secret(self) -> SecretStr:
         return SecretStr(secrets.token_urlsafe(32))

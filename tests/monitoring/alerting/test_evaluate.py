@@ -10,6 +10,7 @@ import pytest
 from django.db import connection
 
 from monitoring.alerting import evaluate as module
+from monitoring.alerting import sweeps
 from monitoring.alerting.evaluate import MAX_MESSAGES, close, evaluate
 from monitoring.alerting.models import Alert, AlertRule, Delivery, Notifier, Silence
 from tests.factories import TenantFactory
@@ -291,13 +292,13 @@ def test_the_sweep_takes_its_lease_and_lets_a_second_one_go(time, dial, rule, mo
     from monitoring.models import Sweep
 
     inside = []
-    monkeypatch.setattr(module, "evaluate", lambda fence: inside.append(fence()) or turns_again())
+    monkeypatch.setattr(sweeps, "evaluate", lambda fence: inside.append(fence()) or turns_again())
 
     def turns_again():
         assert turns.take("alerts", lambda fence: (0, 0), seconds=30) is False
         return module.Look(now=clock.now(), fence=lambda: True)
 
-    assert module.sweep() is True
+    assert sweeps.evaluate_rules() is True
     assert inside == [True]
     row = Sweep.objects.get(name="alerts")
     assert (row.lease_until, row.error, row.duration_ms is not None) == (None, "", True)
