@@ -18,6 +18,7 @@ ACTIONS: dict[str, str] = {
     "tenant.status": "Observed status changed",
     "tenant.drift": "Drift from the desired state found",
     "tenant.repair": "Drift repaired",
+    "tenant.failed": "Given up after restarts",
     "config.update": "Configuration changed",
     "channel.create": "Channel added",
     "channel.update": "Channel changed",
