@@ -11,5 +11,6 @@ JOB = "audit-verify"
 def run() -> bool:
     """Whether the chain holds."""
     verdict = verify_chain()
-    JobResult.objects.create(name=JOB, ok=verdict.ok, detail=str(verdict)[:500])
-    return verdict.ok
+    fault = verdict.fault
+    JobResult.objects.create(name=JOB, ok=fault is None, detail=fault.message if fault else f"{verdict.count} rows")
+    return fault is None

@@ -12,11 +12,11 @@ def beat(cluster: str) -> None:
 
 
 def evaluate_alerts() -> bool:
-    return sweeps.evaluate_rules()
+    return sweeps.evaluate_rules() is not None
 
 
 def send_alerts() -> bool:
-    return sweeps.send_messages()
+    return sweeps.send_messages() is not None
 
 
 def verify_audit() -> bool:

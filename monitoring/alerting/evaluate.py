@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -16,6 +17,8 @@ from monitoring.alerting.machine import Notice, State, Told, advance, notice
 from monitoring.alerting.message import compose, condition_of
 from monitoring.alerting.metrics import Reading, named
 from monitoring.alerting.models import Alert, AlertRule, Delivery, Notifier, Silence
+from monitoring.sweeps import Overtaken
+from tenants.events import emit
 from tenants.models import Tenant
 from zcplatform.lib import clock
 from zcplatform.lib.errors import InvalidField
@@ -26,8 +29,8 @@ log = structlog.get_logger(__name__)
 MAX_MESSAGES = 20
 """New messages to one notifier in one look; the rest follow in the next, a minute later."""
 
-Fence = Callable[[], bool]
-"""Whether the caller is still the one who may write; asked inside each transaction."""
+Writing = Callable[[], AbstractContextManager[None]]
+"""A transaction of the caller's turn; raises ``Overtaken`` when it is another's by now."""
 
 
 @dataclass
@@ -35,16 +38,16 @@ class Look:
     """What all rules of one look share."""
 
     now: datetime
-    fence: Fence
+    writing: Writing = transaction.atomic
     readings: dict[str, list[Reading] | None] = field(default_factory=dict)
     silences: list[Silence] = field(default_factory=list)
     queued: Counter[int] = field(default_factory=Counter)
     failures: int = 0
 
 
-def evaluate(*, fence: Fence = lambda: True) -> Look:
+def evaluate(*, writing: Writing = transaction.atomic) -> Look:
     """Look at every enabled rule once. A metric or rule that breaks is logged and keeps no other from its turn."""
-    look = Look(now=clock.now(), fence=fence)
+    look = Look(now=clock.now(), writing=writing)
     look.silences = list(Silence.objects.filter(until__gt=look.now))
     rules = list(AlertRule.objects.filter(enabled=True).order_by("pk"))
     look.readings = {name: _read(name, look) for name in sorted({rule.metric for rule in rules})}
@@ -55,7 +58,7 @@ def evaluate(*, fence: Fence = lambda: True) -> Look:
             continue
         try:
             _turn(rule.pk, readings, look)
-        except DatabaseError:
+        except (DatabaseError, Overtaken):
             raise
         except Exception:
             look.failures += 1
@@ -70,7 +73,7 @@ def close(alert: Alert, *, now: datetime) -> None:
         return
     alert.state, alert.seen_at, alert.resolved_at = State.RESOLVED, now, now
     alert.save(update_fields=["state", "seen_at", "resolved_at"])
-    _tell(alert.rule, alert, Look(now=now, fence=lambda: True))
+    _tell(alert.rule, alert, Look(now=now))
 
 
 def _read(name: str, look: Look) -> list[Reading] | None:
@@ -94,9 +97,9 @@ def _holds(rule: AlertRule, reading: Reading) -> bool | None:
 def _turn(rule_id: int, readings: list[Reading], look: Look) -> None:
     """One rule. Its row is locked, so two who look at the same time take turns, and the second finds what the first
     has written."""
-    with transaction.atomic():
+    with look.writing():
         rule = AlertRule.objects.select_for_update().filter(pk=rule_id, enabled=True).first()
-        if rule is None or not look.fence():
+        if rule is None:
             return
         found = {r.subject: r for r in readings if rule.tenant_id is None or r.tenant == rule.tenant_id}
         rows = rule.alerts.exclude(state=State.RESOLVED).select_related("tenant")
@@ -125,8 +128,11 @@ def _move(rule: AlertRule, alert: Alert | None, reading: Reading | None, now: da
         alert.fired_at = now
     if life.state == State.RESOLVED:
         alert.resolved_at = now
+    changed = alert.state != life.state
     alert.state = life.state
     alert.save()
+    if changed and alert.tenant is not None:
+        emit(alert.tenant, f"alert.{alert.state}", {"alert": str(alert.public_id), "rule": alert.name})
     return alert
 
 

@@ -8,11 +8,13 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.db.models import F
 
-from monitoring.alerting import evaluate as module
 from monitoring.alerting import sweeps
 from monitoring.alerting.evaluate import MAX_MESSAGES, close, evaluate
+from monitoring.alerting.metrics import Reading
 from monitoring.alerting.models import Alert, AlertRule, Delivery, Notifier, Silence
+from monitoring.models import Sweep
 from tests.factories import TenantFactory
 from tests.tenants.test_membership import at_once
 from zcplatform.lib import clock
@@ -224,13 +226,6 @@ def test_an_alert_whose_rule_is_closed_ends_and_says_so(time, dial, rule, notifi
     assert not Alert.objects.exists()
 
 
-def test_a_turn_that_was_overtaken_writes_nothing(time, dial, rule, notifier):
-    AlertRule.objects.update(hold_s=0)
-    dial.show(99.0)
-    evaluate(fence=lambda: False)
-    assert not Alert.objects.exists()
-
-
 @pytest.mark.django_db(transaction=True)
 def test_two_evaluators_at_once_make_one_alert_and_one_message(dial, notifier, monkeypatch):
     for _ in range(5):
@@ -287,18 +282,21 @@ def run(script, **env):
     )
 
 
-def test_the_sweep_takes_its_lease_and_lets_a_second_one_go(time, dial, rule, monkeypatch):
-    from monitoring.alerting import turns
-    from monitoring.models import Sweep
+def test_a_turn_at_a_time_and_one_that_was_overtaken_writes_nothing(time, dial, rule, notifier):
+    AlertRule.objects.update(hold_s=0)
 
-    inside = []
-    monkeypatch.setattr(sweeps, "evaluate", lambda fence: inside.append(fence()) or turns_again())
+    class Slow(list):
+        def __iter__(self):
+            if not again:
+                again.append(1)
+                assert sweeps.evaluate_rules() is None, "one is at work"
+                Sweep.objects.update(epoch=F("epoch") + 1)  # and is overtaken meanwhile
+            return super().__iter__()
 
-    def turns_again():
-        assert turns.take("alerts", lambda fence: (0, 0), seconds=30) is False
-        return module.Look(now=clock.now(), fence=lambda: True)
-
-    assert sweeps.evaluate_rules() is True
-    assert inside == [True]
-    row = Sweep.objects.get(name="alerts")
-    assert (row.lease_until, row.error, row.duration_ms is not None) == (None, "", True)
+    again = []
+    dial.readings = Slow([Reading("", 99.0)])
+    assert sweeps.evaluate_rules() is None
+    assert not Alert.objects.exists()
+    Sweep.objects.update(lease_until=None)
+    assert sweeps.evaluate_rules().items == 1
+    assert (Alert.objects.get().state, Sweep.objects.get().overruns) == ("firing", 1)
