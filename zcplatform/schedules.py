@@ -29,6 +29,7 @@ PERIODIC = (
     Periodic("due-runs", "tenants.tasks.enqueue_due_runs", "* * * * * */30"),
     Periodic("alerts", "monitoring.tasks.evaluate_alerts", "* * * * *"),
     Periodic("alert-messages", "monitoring.tasks.send_alerts", "* * * * * */30"),
+    Periodic("alerts-prune", "monitoring.alerting.services.prune", "37 3 * * *"),
     Periodic("audit-verify", "monitoring.tasks.verify_audit", "33 4 * * *"),
     Periodic("trash-purge", "tenants.tasks.purge_trash", "17 3 * * *"),
     Periodic("idempotency-prune", "accounts.idempotency.prune", "47 3 * * *"),

@@ -13,7 +13,7 @@ from audit.services import Target
 from monitoring.alerting.evaluate import close
 from monitoring.alerting.machine import State
 from monitoring.alerting.metrics import Scope, named
-from monitoring.alerting.models import Alert, AlertRule, Audience, Comparison, Severity, Silence
+from monitoring.alerting.models import Alert, AlertRule, Audience, Comparison, Delivery, Severity, Silence
 from monitoring.alerting.ownership import require, written
 from tenants.models import Tenant
 from zcplatform.lib import clock
@@ -25,6 +25,7 @@ MAX_RULES = 50
 """Own rules of one tenant: each is a look every minute."""
 LONGEST_S = 7 * 24 * 3_600
 SHORTEST_REPEAT_S = 300
+KEPT = timedelta(days=90)
 LONGEST_SILENCE = timedelta(days=30)
 _CONDITION = frozenset({"metric", "comparison", "threshold", "hold_s", "enabled"})
 _CHOICES = {"comparison": Comparison, "severity": Severity, "audience": Audience}
@@ -98,6 +99,19 @@ def acknowledge(*, actor: Actor, alert: Alert) -> Alert:
         row.save(update_fields=["acked_at", "acked_by", "acked_for_tenant_only"])
         written("alert.ack", actor, row.tenant, Target("alert", str(row.public_id), row.name))
     return row
+
+
+def prune() -> int:
+    """Forget alerts that ended 90 days ago, their messages, and silences that are over; how many alerts went."""
+    oldest = clock.now() - KEPT
+    Silence.objects.filter(until__lt=oldest).delete()
+    Delivery.objects.filter(alert=None, created_at__lt=oldest).delete()
+    old = Alert.objects.filter(state=State.RESOLVED, resolved_at__lt=oldest).order_by("pk").values_list("pk", flat=True)
+    gone = 0
+    while batch := list(old[:500]):
+        gone += len(batch)
+        Alert.objects.filter(pk__in=batch).delete()
+    return gone
 
 
 def silence(
