@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from django.db import models
 
+from monitoring.alerting import models as alerting  # noqa: F401 - Django looks for models here
 from tenants.models import Tenant
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from monitoring import heartbeats
+from monitoring import audit_check, heartbeats
+from monitoring.alerting import sweeps
 from monitoring.collectors import disks, health, resources, retention, usage
 
 
@@ -33,3 +34,15 @@ def roll_up() -> None:
 
 def prune() -> None:
     retention.prune()
+
+
+def evaluate_alerts() -> bool:
+    return sweeps.evaluate_rules() is not None
+
+
+def send_alerts() -> bool:
+    return sweeps.send_messages() is not None
+
+
+def verify_audit() -> bool:
+    return audit_check.run()

@@ -14,7 +14,7 @@ from accounts.access import require_reach
 from accounts.emails import normalise_email
 from accounts.models import User
 from accounts.services import create_user
-from tenants.access import deny, require, role_in
+from tenants.access import deny, require
 from tenants.events import emit
 from tenants.membership import check_grant, check_room, refusals_recorded
 from tenants.models import Invitation, Member, Tenant

@@ -14,6 +14,9 @@ from ninja.operation import Operation
 
 import accounts.api
 from accounts.auth import Credentials
+from monitoring.alerting.api.alerts import router as alerts_router
+from monitoring.alerting.api.notifiers import router as notifiers_router
+from monitoring.alerting.api.rules import router as rules_router
 from zcplatform import __version__
 from zcplatform.lib.errors import InvalidField
 from zcplatform.middleware import json_error
@@ -87,6 +90,9 @@ api = PlatformAPI(
 answer_errors(api)
 api.add_decorator(every_operation, mode="view")
 accounts.api.mount(api)
+api.add_router("/alerts", alerts_router)
+api.add_router("/alerts", rules_router)
+api.add_router("/alerts/notifiers", notifiers_router)
 
 
 class Health(Schema):

@@ -246,6 +246,17 @@ if EMAIL_HOST:
 else:  # codes on the console are for developers; elsewhere they would stand in a log
     EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend" if DEBUG else "accounts.mail.NoServer"
 
+# --- alerts ----------------------------------------------------------------------------------------------
+NOTIFIERS = {
+    "webhook": "monitoring.alerting.notifiers.webhook.WebhookNotifier",
+    "slack": "monitoring.alerting.notifiers.slack.SlackNotifier",
+    "telegram": "monitoring.alerting.notifiers.telegram.TelegramNotifier",
+}
+
+# Called every minute while the platform looks after itself; a service outside that misses it raises the alarm.
+HEARTBEAT_URL = env.text("HEARTBEAT_URL")
+METRICS_TOKEN = env.text("METRICS_TOKEN")  # whoever sends it as a bearer may read /metrics; empty: nobody may
+
 # --- the queue -------------------------------------------------------------------------------------------
 # The queue carries only "do run N"; the truth is the Run row with its lease. Why each value is what it is:
 # docs/adr/0004-queue.md.
@@ -287,6 +298,8 @@ for _secret in (
     PEPPER,
     VAULT_PASSPHRASE,
     EMAIL_HOST_PASSWORD,
+    HEARTBEAT_URL,
+    METRICS_TOKEN,
     str(DATABASES["default"].get("PASSWORD") or ""),
 ):
     remember(_secret, for_good=True)

@@ -1,0 +1,1 @@
+"""Alerts in the JSON API: rules, notifiers, alerts and silences under ``/alerts``."""

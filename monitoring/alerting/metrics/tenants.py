@@ -1,0 +1,105 @@
+"""Metrics of tenants: of each that the metric applies to, in a constant number of queries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import Any
+
+from django.db.models import OuterRef, QuerySet, Subquery, Sum
+
+from monitoring.alerting.metrics.fleet import FRESH_S, share
+from monitoring.alerting.metrics.registry import Reading, Scope, metric
+from monitoring.models import HealthState, ResourceCounter, ResourceSnapshot
+from tenants.models import Tenant
+from tenants.records import UsageHour
+from tenants.states import Desired, Health, Status
+from zcplatform.lib import clock
+
+_HEALTH = {Health.OK: 0.0, Health.FAILING: 1.0}
+
+
+@metric("tenant_in_error", "The tenant is in error", "0 or 1", Scope.TENANT)
+def in_error() -> Iterator[Reading]:
+    for tenant in _should_run():
+        yield _reading(tenant, float(tenant.status == Status.ERROR))
+
+
+@metric("tenant_failing", "The agent fails its probes", "0 or 1", Scope.TENANT)
+def failing() -> Iterator[Reading]:
+    """Unknown health, as when the engine does not answer, is no failure."""
+    for tenant in _running():
+        yield _reading(tenant, _HEALTH.get(Health(tenant.health)))
+
+
+@metric("tenant_restarts", "Restarts by the health sweep within an hour", "restarts", Scope.TENANT)
+def restarts() -> Iterator[Reading]:
+    counts = {row.pk: len(row.restarts) for row in HealthState.objects.only("tenant_id", "restarts")}
+    for tenant in _should_run():
+        yield _reading(tenant, float(counts.get(tenant.pk, 0)))
+
+
+@metric("tenant_cpu_pct", "CPU, of what the plan gives", "%", Scope.TENANT)
+def cpu() -> Iterator[Reading]:
+    return _of_snapshot("cpu_mpct", "cpu_limit_pct", scale=1000)
+
+
+@metric("tenant_memory_pct", "Memory, of the limit", "%", Scope.TENANT)
+def memory() -> Iterator[Reading]:
+    return _of_snapshot("mem_bytes", "mem_limit")
+
+
+@metric("tenant_disk_pct", "Disk, of what the plan gives", "%", Scope.TENANT)
+def disk() -> Iterator[Reading]:
+    used = dict(ResourceCounter.objects.values_list("tenant_id", "disk_bytes"))
+    for tenant in Tenant.objects.alive().exclude(desired=Desired.DELETED).select_related("plan"):
+        yield _reading(tenant, share(used.get(tenant.pk), tenant.plan.disk_limit_mb * 1_048_576))
+
+
+@metric("tenant_messages_pct", "Messages today, of what the plan gives", "%", Scope.TENANT)
+def messages() -> Iterator[Reading]:
+    midnight = clock.now().replace(hour=0, minute=0, second=0, microsecond=0)
+    return _of_quota("max_messages_per_day", midnight, "messages_in")
+
+
+@metric("tenant_tokens_pct", "Tokens this month, of what the plan gives", "%", Scope.TENANT)
+def tokens() -> Iterator[Reading]:
+    first = clock.now().replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    return _of_quota("max_tokens_per_month", first, "tokens_in", "tokens_out")
+
+
+def _of_quota(limit: str, since: datetime, *columns: str) -> Iterator[Reading]:
+    """ "No data" is not zero: without a row the share is not known."""
+    hours = UsageHour.objects.filter(tenant=OuterRef("pk"), period_start__gte=int(since.timestamp()))
+    sums = {f"used_{name}": _sum(hours, name) for name in columns}
+    for tenant in _should_run().select_related("plan").annotate(**sums):
+        parts = [part for name in sums if (part := getattr(tenant, name)) is not None]
+        yield _reading(tenant, share(sum(parts), getattr(tenant.plan, limit)) if parts else None)
+
+
+def _sum(hours: QuerySet[UsageHour], column: str) -> Subquery:
+    """Of one tenant's rows, found by their key: the table is a year long."""
+    return Subquery(hours.order_by().values("tenant").annotate(total=Sum(column)).values("total"))
+
+
+def _of_snapshot(used: str, limit: str, *, scale: int = 1) -> Iterator[Reading]:
+    """Of the newest snapshot of each running tenant, where it is fresh; found by a seek each, not by a scan."""
+    oldest = int(clock.now().timestamp()) - FRESH_S
+    newest = ResourceSnapshot.objects.filter(tenant=OuterRef("pk"), ts__gte=oldest).order_by("-ts")
+    columns = {"used": Subquery(newest.values(used)[:1]), "limit": Subquery(newest.values(limit)[:1])}
+    rows: Iterable[Any] = _running().annotate(**columns)
+    for tenant in rows:
+        percent = share(tenant.used, tenant.limit)
+        yield _reading(tenant, None if percent is None else percent / scale)
+
+
+def _should_run() -> QuerySet[Tenant]:
+    return Tenant.objects.alive().filter(desired=Desired.RUNNING).order_by("pk")
+
+
+def _running() -> QuerySet[Tenant]:
+    return _should_run().filter(status=Status.RUNNING)
+
+
+def _reading(tenant: Tenant, value: float | None) -> Reading:
+    return Reading(str(tenant.public_id), value, label=tenant.slug, tenant=tenant.pk)
