@@ -14,6 +14,7 @@ from ninja.operation import Operation
 
 from accounts.api.me import router as me_router
 from accounts.auth import Credentials
+from tenants import api as tenants_api
 from zcplatform import __version__
 from zcplatform.lib.errors import InvalidField
 from zcplatform.middleware import json_error
@@ -87,6 +88,8 @@ api = PlatformAPI(
 answer_errors(api)
 api.add_decorator(every_operation, mode="view")
 api.add_router("/users/me", me_router)
+for _prefix, _router in tenants_api.routers:
+    api.add_router(_prefix, _router)
 
 
 class Health(Schema):
