@@ -12,9 +12,9 @@ from ninja import NinjaAPI, Schema
 from ninja.errors import HttpError, ValidationError
 from ninja.operation import Operation
 
-from accounts.api.me import router as me_router
+import accounts.api
+import tenants.api
 from accounts.auth import Credentials
-from tenants import api as tenants_api
 from zcplatform import __version__
 from zcplatform.lib.errors import InvalidField
 from zcplatform.middleware import json_error
@@ -87,9 +87,8 @@ api = PlatformAPI(
 )
 answer_errors(api)
 api.add_decorator(every_operation, mode="view")
-api.add_router("/users/me", me_router)
-for _prefix, _router in tenants_api.routers:
-    api.add_router(_prefix, _router)
+accounts.api.mount(api)
+tenants.api.mount(api)
 
 
 class Health(Schema):

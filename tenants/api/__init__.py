@@ -1,8 +1,8 @@
-"""The tenants' part of the JSON API. ``routers`` are mounted by ``zcplatform.api``, each at its prefix."""
+"""The tenants' part of the JSON API."""
 
 from __future__ import annotations
 
-from ninja import Router
+from ninja import NinjaAPI
 
 from tenants.api.access_tokens import router as access_tokens
 from tenants.api.audit import router as audit
@@ -35,12 +35,15 @@ _OF_A_TENANT = (
     exec_,
     audit,
 )
-routers: tuple[tuple[str, Router], ...] = (
-    ("/tenants", tenants),
-    *(("/tenants/{tenant_id}", router) for router in _OF_A_TENANT),
-    ("/runs", runs),
-    ("/invitations", accept_router),
-    ("/explain", explain),
-    ("/plans", plans),
-    ("/admin/plans", admin_router),
-)
+
+
+def mount(api: NinjaAPI) -> None:
+    """Add the routes of this app."""
+    api.add_router("/tenants", tenants)
+    for router in _OF_A_TENANT:
+        api.add_router("/tenants/{tenant_id}", router)
+    api.add_router("/runs", runs)
+    api.add_router("/invitations", accept_router)
+    api.add_router("/explain", explain)
+    api.add_router("/plans", plans)
+    api.add_router("/admin/plans", admin_router)

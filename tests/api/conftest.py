@@ -100,7 +100,9 @@ def node(db, engine) -> Node:
 
 def make_tenant(name, **more) -> Tenant:
     """A stopped tenant with a provider, a channel, an access token, a run and an invitation."""
-    config = ConfigInput(provider="openai", model="gpt-4o", provider_key=SecretStr(KEY), channels=more.pop("channels", ()))
+    config = ConfigInput(
+        provider="openai", model="gpt-4o", provider_key=SecretStr(KEY), channels=more.pop("channels", ())
+    )
     made = services.create_tenant(actor=OPERATOR, name=name, plan="pro", runtime="fake", config=config, **more)
     tenant = made.tenant
     services.start(actor=OPERATOR, tenant=tenant)
