@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import QuerySet
 
 from accounts import mail
 from accounts.access import require_reach
@@ -58,7 +59,7 @@ def invite(*, actor: Actor, tenant: Tenant, email: str, role: str) -> Invitation
             invited_by_id=actor.user_id,
             expires_at=clock.now() + LIFETIME,
         )
-        mail.put(address, *_letter(row, role, token, actor))
+        mail.queue(address, *_letter(row, role, token, actor))
         emit(row, "invitation.create", {"email": address, "role": role})
         audit(row, "invitation.create", actor, email=address, role=role)
     return made
@@ -112,7 +113,7 @@ def find(token: str) -> Invitation:
     return found
 
 
-def open_ones(tenant: Tenant):  # type: ignore[no-untyped-def]
+def open_ones(tenant: Tenant) -> QuerySet[Invitation]:
     """The tenant's invitations that can still be accepted."""
     return _open(tenant).filter(expires_at__gt=clock.now())
 
@@ -122,7 +123,7 @@ def link(token: str) -> str:
     return f"{settings.PUBLIC_BASE_URL}/invitations/{token}"
 
 
-def _open(tenant: Tenant):  # type: ignore[no-untyped-def]
+def _open(tenant: Tenant) -> QuerySet[Invitation]:
     return Invitation.objects.filter(tenant=tenant, accepted_at__isnull=True, revoked_at__isnull=True)
 
 

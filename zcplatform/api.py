@@ -13,6 +13,7 @@ from ninja.errors import HttpError, ValidationError
 from ninja.operation import Operation
 
 import accounts.api
+import tenants.api
 from accounts.auth import Credentials
 from monitoring.alerting.api.alerts import router as alerts_router
 from monitoring.alerting.api.notifiers import router as notifiers_router
@@ -93,6 +94,7 @@ accounts.api.mount(api)
 api.add_router("/alerts", alerts_router)
 api.add_router("/alerts", rules_router)
 api.add_router("/alerts/notifiers", notifiers_router)
+tenants.api.mount(api)
 
 
 class Health(Schema):

@@ -18,12 +18,13 @@ class Command(PlatformCommand):
         parser.add_argument("tenant", nargs="?", help="slug or public id; for abilities beyond tenants none")
         super().add_arguments(parser)
 
-    def run(self, *, user: str, ability: str, tenant: str | None, json: bool, **_: Any) -> bool:
-        account = User.objects.filter(email=normalise_email(user)).first()
+    def run(self, **options: Any) -> bool:
+        ability, slug = options["ability"], options["tenant"]
+        account = User.objects.filter(email=normalise_email(options["user"])).first()
         if account is None:
-            raise NotFound(f"There is no user “{user}”.")
-        found = explain(user=account, ability=ability, tenant=find_tenant(tenant) if tenant else None)
-        if json:
+            raise NotFound(f"There is no user “{options['user']}”.")
+        found = explain(user=account, ability=ability, tenant=find_tenant(slug) if slug else None)
+        if options["json"]:
             self.print_json({"allowed": found.allowed, "role": found.role, "reasons": found.reasons})
             return found.allowed
         for reason in found.reasons:
