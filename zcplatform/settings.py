@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -133,6 +134,7 @@ MIDDLEWARE = [
     "zcplatform.middleware.RequestLogMiddleware",
     "zcplatform.middleware.EnvelopeMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "accounts.middleware.LoginMiddleware",
@@ -159,12 +161,14 @@ TEMPLATES = [
 AUTH_USER_MODEL = "accounts.User"
 AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend"]
 LOGIN_URL = "/login"
-LOGIN_REDIRECT_URL = "/admin/"
+LOGIN_REDIRECT_URL = "/"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
 TIME_ZONE = TOML.server.time_zone
 LANGUAGE_CODE = "en"
 USE_I18N = True
+LANGUAGES = [("en", "English"), ("pt-br", "Português (Brasil)")]
+LOCALE_PATHS = [BASE_DIR / "locale"]
 
 # --- database --------------------------------------------------------------------------------------------
 # The figures behind these options stand in docs/adr/0003-sqlite.md: with DEFERRED, a read followed by a write
@@ -192,6 +196,13 @@ BACKUP_KEEP = env.integer("BACKUP_KEEP", 14, low=0)
 BACKUP_MAX_AGE_HOURS = env.integer("BACKUP_MAX_AGE_HOURS", 26)
 DRILL_CRON = env.text("DRILL_CRON", "30 4 * * 0")
 DRILL_MAX_AGE_HOURS = env.integer("DRILL_MAX_AGE_HOURS", 192)
+
+# --- the brand: shown on every page ---------------------------------------------------------------------------
+BRAND_NAME = env.text("BRAND_NAME", "zcplatform")
+BRAND_COLOR = env.text("BRAND_COLOR")  # #rrggbb; made darker or lighter where text in it could not be read
+if not re.fullmatch(r"(#[0-9a-fA-F]{6})?", BRAND_COLOR):
+    raise ImproperlyConfigured(f"ZCPLATFORM_BRAND_COLOR={BRAND_COLOR!r}: expected #rrggbb.")
+BRAND_LOGO = env.text("BRAND_LOGO")  # path of an SVG or PNG, 24 px high on the page
 
 # --- web security ----------------------------------------------------------------------------------------
 SESSION_COOKIE_NAME = "__Host-zc_session" if IS_HTTPS else "zc_session"

@@ -1,0 +1,30 @@
+"""Who did what to a tenant: the part of the audit that is about it."""
+
+from __future__ import annotations
+
+import json
+
+from django.http import HttpRequest, HttpResponse
+
+from audit.actions import ACTIONS
+from audit.models import AuditEntry
+from tenants.models import Tenant
+from tenants.pages.frame import Viewer, show, tenant_page
+from tenants.pages.paging import page_of
+
+
+@tenant_page("audit.read")
+def audit_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpResponse:
+    """The newest first, fifty a page."""
+    rows = page_of(
+        AuditEntry.objects.filter(tenant_id=str(tenant.public_id)), request, key="id", descending=True
+    )
+    lines = [(entry, ACTIONS.get(entry.action, entry.action), told(entry)) for entry in rows]
+    return show(request, "audit.html", tenant, viewer, "audit", rows=rows, lines=lines)
+
+
+def told(entry: AuditEntry) -> str:
+    """The row's detail in one line: names and plain values; what is nested stays in the export."""
+    detail = json.loads(entry.detail_json)
+    plain = {name: value for name, value in detail.items() if isinstance(value, str | int | float | bool) and value != ""}
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in plain.items())[:200]

@@ -1,0 +1,63 @@
+"""How much of a limit is used, as a bar with its numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.utils.translation import gettext as _
+
+from tenants.quotas import Quota
+
+WARN, FULL = 80, 100
+"""Percent of a limit from which a bar is amber, and red."""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """``percent`` is None when nothing was measured: then the bar is empty and says so."""
+
+    label: str
+    used: str
+    limit: str
+    percent: int | None
+
+    @property
+    def width(self) -> int:
+        """Of the drawing, 0 to 100."""
+        return min(self.percent or 0, 100)
+
+    @property
+    def level(self) -> str:
+        percent = self.percent or 0
+        return "full" if percent >= FULL else "warn" if percent >= WARN else "ok"
+
+
+def bar(label: str, used: float | None, limit: float, unit: str = "") -> Bar:
+    """``used`` of ``limit`` in the same unit."""
+    percent = None if used is None or not limit else round(used * 100 / limit)
+    tail = f" {unit}" if unit else ""
+    return Bar(label, "" if used is None else f"{short(used)}{tail}", f"{short(limit)}{tail}", percent)
+
+
+def bar_of(quota: Quota) -> Bar:
+    """Messages of today, or tokens of this month."""
+    label = _("Messages today") if quota.name == "messages" else _("Tokens this month")
+    return bar(label, quota.used if quota.known else None, quota.limit)
+
+
+def short(number: float) -> str:
+    """``212``, ``9.4 k``, ``1.2 M``: three figures are enough to compare."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if number >= size:
+            value = number / (1e3 if letter == "k" else size)
+            return f"{value:.1f}".rstrip("0").rstrip(".") + f" {letter}"
+    return f"{number:,.0f}".replace(",", " ")
+
+
+def size(octets: float) -> str:
+    """Bytes in the unit that leaves three figures: ``141 MB``, ``1.2 GB``; 1 MB is 1,048,576 bytes, as Docker counts."""
+    for step, unit in ((2**30, "GB"), (2**20, "MB"), (2**10, "kB")):
+        if octets >= step:
+            value = octets / step
+            return f"{value:.1f} {unit}" if value < 10 else f"{value:,.0f} {unit}".replace(",", " ")
+    return f"{octets:.0f} B"

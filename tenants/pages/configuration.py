@@ -1,0 +1,148 @@
+"""A tenant's configuration: looked at, previewed, tested, changed, and taken back to what it was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+
+from audit.actions import ACTIONS
+from tenants import configuration, connections, preview, revisions, rollback
+from tenants.admin.configuration import ConfigurationForm, SecretField
+from tenants.admin.site import refused_in
+from tenants.models import ConfigRevision, Run, Tenant
+from tenants.pages.frame import Viewer, address, forbidden, show, tenant_page
+from zcplatform.lib.errors import ZCError
+
+FIELDS = {"provider": "provider", "model": "model", "base_url": "address", "extra": "extra configuration"}
+
+
+@dataclass(frozen=True)
+class DiffLine:
+    """``kind`` is plus, minus, place or empty."""
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What a change would change in one file."""
+
+    name: str
+    change: str
+    lines: list[DiffLine]
+
+
+def kept_form(request: HttpRequest, tenant: Tenant) -> ConfigurationForm:
+    """The form; a key that was just typed stays in its field while the change is previewed or tested, and only then."""
+    form = ConfigurationForm(request.POST or None, tenant=tenant)
+    for field in form.fields.values():
+        if isinstance(field, SecretField) and request.method == "POST":
+            field.widget.render_value = True
+    return form
+
+
+@tenant_page("config.view", "GET", "HEAD", "POST")
+def configuration_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpResponse:
+    """GET the form; POST previews, tests or stores, by the button that was pressed."""
+    if request.method == "POST" and not viewer.may["config_update"]:
+        return forbidden(request, tenant, viewer, "config.update")
+    form, context = kept_form(request, tenant), dict[str, Any]()
+    if request.method == "POST" and form.is_valid():
+        with refused_in(form):
+            asked = request.POST.get("do")
+            if asked == "save":
+                return save(request, tenant, viewer, form)
+            context = tested(tenant, viewer, form) if asked == "test" else previewed(tenant, viewer, form)
+    context |= {"form": form, "revision": tenant.revisions.order_by("-number").first()}
+    return show(request, "configuration.html", tenant, viewer, "configuration", **context)
+
+
+def save(request: HttpRequest, tenant: Tenant, viewer: Viewer, form: ConfigurationForm) -> HttpResponse:
+    """Store what was changed; the change's own run is where it leads."""
+    if not form.has_changed():
+        messages.info(request, _("Nothing was changed."))
+        return redirect(address(tenant, "configuration"))
+    run = configuration.update(actor=viewer.actor, tenant=tenant, given=form.asked())
+    return stored(request, tenant, run, _("Configuration stored"), "configuration")
+
+
+def stored(request: HttpRequest, tenant: Tenant, run: Run | None, what: str, page: str) -> HttpResponse:
+    """Say that it is stored, and when the agent will have it."""
+    when = _("the agent restarts with it now.") if run else _("it takes effect at the next start.")
+    messages.success(request, f"{what}; {when}")
+    return redirect("run", run.public_id) if run else redirect(address(tenant, page))
+
+
+def previewed(tenant: Tenant, viewer: Viewer, form: ConfigurationForm) -> dict[str, Any]:
+    found = preview.preview(actor=viewer.actor, tenant=tenant, given=form.asked())
+    files = [Difference(file.name, file.change, diff_lines(file.diff)) for file in found.files]
+    return {"preview": found, "files": files}
+
+
+def tested(tenant: Tenant, viewer: Viewer, form: ConfigurationForm) -> dict[str, Any]:
+    """The answer of a real call, or why it could not be made."""
+    try:
+        return {"test": connections.try_provider(actor=viewer.actor, tenant=tenant, given=form.asked())}
+    except ZCError as error:
+        return {"test": connections.Result(False, error.message)}
+
+
+def diff_lines(text: str) -> list[DiffLine]:
+    """A unified diff, each line with what it is."""
+    kinds = {"+": "plus", "-": "minus", "@": "place"}
+    lines = [line for line in text.splitlines() if not line.startswith(("+++", "---"))]
+    return [DiffLine(kinds.get(line[:1], ""), line) for line in lines]
+
+
+@tenant_page("config.view")
+def history_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpResponse:
+    """Each revision with what it changed against the one before."""
+    rows = list(tenant.revisions.order_by("-number")[:51])
+    pairs = zip(rows, [*rows[1:], None], strict=True)
+    lines = [(row, ACTIONS.get(row.action, _("As it was found")), changed(before, row)) for row, before in pairs][:50]
+    return show(request, "history.html", tenant, viewer, "configuration", lines=lines)
+
+
+def changed(before: ConfigRevision | None, row: ConfigRevision) -> str:
+    if before is None:
+        return ""
+    names = revisions.changes(before.snapshot, row.snapshot)
+    told = dict.fromkeys(_("channels") if name.startswith("channels/") else FIELDS.get(name, name) for name in names)
+    return ", ".join(told).replace("_", " ")
+
+
+@tenant_page("config.update", "GET", "HEAD", "POST")
+def rollback_view(request: HttpRequest, tenant: Tenant, viewer: Viewer, number: int) -> HttpResponse:
+    """GET shows the revision beside the present; POST makes it the configuration again."""
+    row = revisions.find(tenant, number)
+    now = revisions.snapshot(tenant)
+    if request.method == "POST":
+        try:
+            done = rollback.rollback(actor=viewer.actor, tenant=tenant, number=number)
+        except ZCError as error:
+            messages.error(request, error.message)
+            return redirect(address(tenant, "history"))
+        if done.incomplete:
+            messages.warning(
+                request, _("A channel is back without its secrets and is off until they are entered again.")
+            )
+        return stored(request, tenant, done.run, _("Revision %(number)s is back") % {"number": number}, "configuration")
+    rows = [(FIELDS[name], told(row.snapshot.get(name)), told(now.get(name))) for name in FIELDS]
+    rows.append((_("channels"), kinds(row.snapshot), kinds(now)))
+    return show(request, "rollback.html", tenant, viewer, "configuration", row=row, rows=rows)
+
+
+def told(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {part}" for name, part in value.items()) or _("none")
+    return str(value or _("none"))
+
+
+def kinds(snapshot: dict[str, Any]) -> str:
+    return ", ".join(channel["kind"] for channel in snapshot.get("channels", ())) or _("none")

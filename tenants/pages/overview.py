@@ -1,0 +1,62 @@
+"""A tenant's first page: state, why, what can be done, and what happened last."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+from audit.actions import ACTIONS
+from audit.models import AuditEntry
+from tenants import quotas
+from tenants.admin.configuration import told_key
+from tenants.agents import agent_kind
+from tenants.models import Tenant
+from tenants.pages.bars import Bar, bar_of
+from tenants.pages.frame import Viewer, head, show, tenant_page
+from tenants.providers import PROVIDERS
+from zcplatform.lib.errors import InvalidField
+
+LAST = 6
+
+
+@tenant_page("tenant.view")
+def overview_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpResponse:
+    """Everything that is needed to judge whether all is well."""
+    provider = PROVIDERS.get(tenant.config.provider_name)
+    context: dict[str, Any] = {
+        "agent": agent_label(tenant.agent_kind),
+        "provider": provider.label if provider and provider.has_model else "",
+        "provider_key": told_key(tenant),
+        "holds": tenant.holds.filter(lifted_at__isnull=True).order_by("set_at"),
+        "channel_count": tenant.channels.count(),
+        "member_count": tenant.members.count(),
+        "bars": bars(tenant) if viewer.may["metrics_view"] else [],
+        "entries": last_entries(tenant) if viewer.may["audit_read"] else [],
+        "runs": tenant.runs.order_by("-pk")[:LAST],
+    }
+    return show(request, "overview.html", tenant, viewer, "overview", **context)
+
+
+@tenant_page("tenant.view")
+def state_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpResponse:
+    """The head alone, as it is now: what an open page asks for again and again."""
+    return render(request, "tenants/pages/_head.html", head(tenant, viewer))
+
+
+def bars(tenant: Tenant) -> list[Bar]:
+    return [bar_of(quota) for quota in quotas.of(tenant)]
+
+
+def last_entries(tenant: Tenant) -> list[tuple[AuditEntry, str]]:
+    rows = AuditEntry.objects.filter(tenant_id=str(tenant.public_id)).order_by("-id")[:LAST]
+    return [(entry, ACTIONS.get(entry.action, entry.action)) for entry in rows]
+
+
+def agent_label(kind: str) -> str:
+    """The kind's label; its bare name when the settings know the kind no more."""
+    try:
+        return agent_kind(kind).label
+    except InvalidField:
+        return kind
