@@ -14,6 +14,8 @@ from ninja.operation import Operation
 
 from accounts.api.me import router as me_router
 from accounts.auth import Credentials
+from monitoring.api import fleet as monitoring_router
+from monitoring.api import tenant_router as tenant_monitoring_router
 from zcplatform import __version__
 from zcplatform.lib.errors import InvalidField
 from zcplatform.middleware import json_error
@@ -87,6 +89,8 @@ api = PlatformAPI(
 answer_errors(api)
 api.add_decorator(every_operation, mode="view")
 api.add_router("/users/me", me_router)
+api.add_router("/monitoring", monitoring_router)
+api.add_router("/tenants", tenant_monitoring_router)
 
 
 class Health(Schema):
