@@ -18,6 +18,8 @@ from accounts.auth import Credentials
 from monitoring.alerting.api.alerts import router as alerts_router
 from monitoring.alerting.api.notifiers import router as notifiers_router
 from monitoring.alerting.api.rules import router as rules_router
+from monitoring.api import fleet as monitoring_router
+from monitoring.api import tenant_router as tenant_monitoring_router
 from zcplatform import __version__
 from zcplatform.lib.errors import InvalidField
 from zcplatform.middleware import json_error
@@ -95,6 +97,8 @@ api.add_router("/alerts", alerts_router)
 api.add_router("/alerts", rules_router)
 api.add_router("/alerts/notifiers", notifiers_router)
 tenants.api.mount(api)
+api.add_router("/monitoring", monitoring_router)
+api.add_router("/tenants", tenant_monitoring_router)
 
 
 class Health(Schema):
