@@ -210,6 +210,7 @@ CSRF_COOKIE_NAME = "__Host-zc_csrf" if IS_HTTPS else "zc_csrf"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = IS_HTTPS
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
 SESSION_COOKIE_AGE = 12 * 3600  # however active; a login's row holds it too
+ADMIN_SECOND_FACTOR = env.flag("ADMIN_SECOND_FACTOR", False)  # /admin/ only for who enrolled one
 SESSION_IDLE_MINUTES = env.integer("SESSION_IDLE_MINUTES", 60, low=1)
 API_REQUESTS_PER_MINUTE = env.integer("API_REQUESTS_PER_MINUTE", 600, low=1)  # of each user
 CSRF_TRUSTED_ORIGINS = [PUBLIC_BASE_URL]

@@ -5,12 +5,17 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import include, path
 
-from zcplatform import api_docs, views
+from zcplatform import api_docs, branding, views
 from zcplatform.api import api
+from zcplatform.pages import dashboard
 
 urlpatterns = [
-    path("", views.start),
+    path("", dashboard.dashboard, name="dashboard"),
+    path("brand.css", branding.brand_css, name="brand_css"),
+    path("brand/logo", branding.brand_logo, name="brand_logo"),
     path("", include("accounts.urls")),
+    path("", include("monitoring.urls")),
+    path("", include("tenants.pages.urls")),
     path("api/docs", api_docs.page, name="api_docs"),
     path("api/openapi.json", api_docs.openapi, name="openapi"),
     path("api/", api.urls),

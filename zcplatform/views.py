@@ -11,7 +11,6 @@ from django.db import DatabaseError, connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
@@ -43,11 +42,6 @@ def readyz(_request: HttpRequest) -> HttpResponse:
     """200 ``ok`` when requests can be served and work gets done, else 503 ``unready``; the log says why."""
     fault = _fault()
     return HttpResponse("unready" if fault else "ok", status=503 if fault else 200, content_type="text/plain")
-
-
-def start(request: HttpRequest) -> HttpResponse:
-    """The front door: super-admins to the fleet, everybody else to where one gets in."""
-    return redirect("/admin/" if request.user.is_authenticated and request.user.is_staff else "/login")
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
+from monitoring.alerting.machine import State
 from monitoring.alerting.models import Alert
 from monitoring.models import Heartbeat, QuotaMark
 from tenants import words
@@ -97,7 +98,7 @@ def _silent() -> list[Matter]:
     ]
 
 
-def _last(moment) -> str:  # type: ignore[no-untyped-def]
+def _last(moment: datetime | None) -> str:
     return _("last sign of life %(ago)s") % {"ago": words.ago(moment)} if moment else _("never seen")
 
 
@@ -114,5 +115,5 @@ def _backup() -> list[Matter]:
 
 
 def _alerts() -> list[Matter]:
-    rows = Alert.objects.filter(state="firing", tenant__isnull=True).order_by("-pk")[:LAST]
+    rows = Alert.objects.filter(state=State.FIRING, tenant__isnull=True).order_by("-pk")[:LAST]
     return [Matter("error", _("alert"), str(row), reverse("admin:platform_health")) for row in rows]
