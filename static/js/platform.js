@@ -3,6 +3,9 @@
 
 document.documentElement.classList.add("js");
 
+// On a narrow screen the tabs scroll; the open one is in sight.
+document.querySelector(".tabs [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+
 // Messages can be put away.
 for (const toast of document.querySelectorAll(".toast")) {
   const close = document.createElement("button");

@@ -17,7 +17,7 @@ from tenants.records import UsageHour
 from tenants.states import Status
 from zcplatform.lib import clock
 
-PACE_DAYS = 30
+PACE_DAYS, FAR_DAYS = 30, 730
 SPENDERS = 6
 MB = 2**20
 FRESH_S = 600
@@ -97,17 +97,16 @@ def forecast(held: int, slots: int, promised: int, memory: int) -> str:
     ]
     if not days:
         return _("No tenant was added in the last 30 days.")
+    if min(days) > FAR_DAYS:
+        return _("Room for more than two years, at the pace of the last 30 days.")
     return _("Full in about %(time)s, at the pace of the last 30 days.") % {"time": _roughly(min(days))}
 
 
 def _roughly(days: float) -> str:
-    weeks = round(days / 7)
     if days < 14:
         number = max(1, round(days))
         return ngettext("%(number)s day", "%(number)s days", number) % {"number": number}
-    if weeks < 104:
-        return ngettext("%(number)s week", "%(number)s weeks", weeks) % {"number": weeks}
-    return _("more than two years")
+    return _("%(number)s weeks") % {"number": round(days / 7)}
 
 
 def spenders_today() -> list[Spender]:
