@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from django.db import transaction
 
+from accounts.access import require_reach
 from accounts.models import User
 from accounts.permissions import may_grant
 from tenants.access import deny, require, role_in
@@ -40,7 +41,9 @@ def set_role(*, actor: Actor, tenant: Tenant, user: User, role: str) -> Member:
 def remove(*, actor: Actor, member: Member) -> None:
     """Remove a member; oneself always, others with the ability. Conflict ``last_owner``, NotFound when gone."""
     tenant = member.tenant
-    if member.user_id != actor.user_id:
+    if member.user_id == actor.user_id:
+        require_reach(actor, "account.manage")
+    else:
         require(actor, "members.update", tenant)
     with refusals_recorded(actor, tenant), transaction.atomic():
         row = Tenant.objects.select_for_update().get(pk=tenant.pk)

@@ -22,7 +22,8 @@ from tenants.api.runs import router as runs
 from tenants.api.runs import tenant_router as tenant_runs
 from tenants.api.tenants import router as tenants
 
-_OF_A_TENANT = (
+_OF_TENANTS = (
+    tenants,
     operations,
     tenant_runs,
     config,
@@ -39,9 +40,8 @@ _OF_A_TENANT = (
 
 def mount(api: NinjaAPI) -> None:
     """Add the routes of this app."""
-    api.add_router("/tenants", tenants)
-    for router in _OF_A_TENANT:
-        api.add_router("/tenants/{tenant_id}", router)
+    for router in _OF_TENANTS:
+        api.add_router("/tenants", router)
     api.add_router("/runs", runs)
     api.add_router("/invitations", accept_router)
     api.add_router("/explain", explain)

@@ -47,7 +47,7 @@ class AuditOut(Out):
         return json.loads(entry.detail_json)
 
 
-@router.get("/audit", response=Page[AuditOut], summary="A tenant's audit trail", openapi_extra=about(404))
+@router.get("/{tenant_id}/audit", response=Page[AuditOut], summary="A tenant's audit trail", openapi_extra=about(404))
 def list_audit(request: HttpRequest, tenant_id: UUID, query: Query[AuditQuery]) -> Any:
     """What was done to the tenant and what was refused. Newest first. Sorted by `id`."""
     tenant = find(request, tenant_id, "audit.read")

@@ -139,7 +139,7 @@ def _input(payload: Any) -> ConfigInput:
     return ConfigInput(**config_values(given(payload)))
 
 
-@router.get("/config", response=ConfigOut, summary="A tenant's configuration", openapi_extra=about(404))
+@router.get("/{tenant_id}/config", response=ConfigOut, summary="A tenant's configuration", openapi_extra=about(404))
 def get_config(request: HttpRequest, tenant_id: UUID) -> Any:
     """Secrets are masked for everybody."""
     return shown(find(request, tenant_id, "config.view"))
@@ -151,7 +151,7 @@ def _change(request: HttpRequest, response: HttpResponse, tenant: Tenant, wanted
 
 
 @router.patch(
-    "/config",
+    "/{tenant_id}/config",
     response={200: ConfigChange, 202: ConfigChange},
     summary="Change the configuration",
     openapi_extra=about(404, body=EXAMPLE, types={409: "run_active, tenant_deleting", 422: INVALID}),
@@ -164,7 +164,7 @@ def patch_config(request: HttpRequest, tenant_id: UUID, payload: ConfigFields, r
 
 
 @router.put(
-    "/config",
+    "/{tenant_id}/config",
     response={200: ConfigChange, 202: ConfigChange},
     summary="Replace the configuration",
     openapi_extra=about(404, body=EXAMPLE, types={409: "run_active, tenant_deleting", 422: INVALID}),
@@ -177,7 +177,7 @@ def put_config(request: HttpRequest, tenant_id: UUID, payload: ConfigFields, res
 
 
 @router.post(
-    "/config/preview",
+    "/{tenant_id}/config/preview",
     response=PreviewOut,
     summary="What a change would change",
     openapi_extra=about(404, body={"model": "gpt-5"}, types={422: f"{INVALID}, bad_config"}),
@@ -189,7 +189,10 @@ def preview_config(request: HttpRequest, tenant_id: UUID, payload: ConfigFields)
 
 
 @router.get(
-    "/config/revisions", response=Page[RevisionOut], summary="History of the configuration", openapi_extra=about(404)
+    "/{tenant_id}/config/revisions",
+    response=Page[RevisionOut],
+    summary="History of the configuration",
+    openapi_extra=about(404),
 )
 def list_revisions(request: HttpRequest, tenant_id: UUID, query: Query[PageQuery]) -> Any:
     """The last hundred, newest first. Sorted by `number`."""
@@ -199,7 +202,7 @@ def list_revisions(request: HttpRequest, tenant_id: UUID, query: Query[PageQuery
 
 
 @router.post(
-    "/config/rollback",
+    "/{tenant_id}/config/rollback",
     response={200: RolledBackOut, 202: RolledBackOut},
     summary="Go back to a revision",
     openapi_extra=about(
@@ -218,7 +221,7 @@ def rollback(request: HttpRequest, tenant_id: UUID, payload: RollbackIn, respons
 
 
 @router.post(
-    "/provider/test",
+    "/{tenant_id}/provider/test",
     response=TestOut,
     summary="Test the model provider",
     openapi_extra=about(404, body={"model": "gpt-5"}, types={409: "no_provider", 422: INVALID}),

@@ -64,7 +64,9 @@ class AcceptedOut(Out):
     role: str
 
 
-@router.get("/invitations", response=Page[InvitationOut], summary="Open invitations", openapi_extra=about(404))
+@router.get(
+    "/{tenant_id}/invitations", response=Page[InvitationOut], summary="Open invitations", openapi_extra=about(404)
+)
 def list_invitations(request: HttpRequest, tenant_id: UUID, query: Query[PageQuery]) -> Any:
     """Those that can still be accepted. Sorted by `created_at`."""
     rows = invitations.open_ones(find(request, tenant_id, "members.update")).select_related("invited_by")
@@ -72,7 +74,7 @@ def list_invitations(request: HttpRequest, tenant_id: UUID, query: Query[PageQue
 
 
 @router.post(
-    "/invitations",
+    "/{tenant_id}/invitations",
     response={201: InvitationOut},
     summary="Invite somebody",
     openapi_extra=about(
@@ -98,7 +100,7 @@ def invite(request: HttpRequest, tenant_id: UUID, payload: InvitationIn) -> Any:
 
 
 @router.delete(
-    "/invitations/{invitation_id}",
+    "/{tenant_id}/invitations/{invitation_id}",
     response={204: None},
     summary="Take an invitation back",
     openapi_extra=about(404, types={403: "forbidden, role_too_high"}),
