@@ -89,6 +89,20 @@ def _check_heir(heir: Member) -> None:
         raise Conflict(f"{heir.user.email} is not active.", type="user_inactive")
 
 
+def keep_owned(user: User) -> None:
+    """Conflict ``last_owner`` when a tenant would be without an active owner without this user; inside the
+    transaction that makes the user inactive, which the tenants' locks bring in line with every other change."""
+    owned = Member.objects.filter(user=user, role="owner").values("tenant")
+    left = [
+        tenant.slug
+        for tenant in Tenant.objects.alive().filter(pk__in=owned).order_by("pk").select_for_update()
+        if not tenant.members.filter(role="owner", user__is_active=True).exclude(user=user).exists()
+    ]
+    if left:
+        message = f"{user.email} is the last active owner of {', '.join(left[:5])}; hand over or delete them first."
+        raise Conflict(message, type="last_owner", tenants=left[:50])
+
+
 @contextmanager
 def refusals_recorded(actor: Actor, tenant: Tenant) -> Iterator[None]:
     """Stands around the transaction: what is judged under the lock is recorded after the rollback."""
