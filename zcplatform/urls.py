@@ -11,6 +11,7 @@ from zcplatform.api import api
 urlpatterns = [
     path("", views.start),
     path("", include("accounts.urls")),
+    path("", include("tenants.urls")),
     path("api/docs", api_docs.page, name="api_docs"),
     path("api/openapi.json", api_docs.openapi, name="openapi"),
     path("api/", api.urls),
