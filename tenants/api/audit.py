@@ -15,7 +15,7 @@ from audit.models import AuditEntry
 from tenants.api.common import find
 from zcplatform.lib.apidocs import about
 from zcplatform.lib.paging import paginate
-from zcplatform.lib.schemas import Out, Page, PageQuery
+from zcplatform.lib.schemas import Line, Out, Page, PageQuery
 
 router = Router(tags=["audit"])
 
@@ -23,7 +23,7 @@ router = Router(tags=["audit"])
 class AuditQuery(PageQuery):
     """Which entries."""
 
-    action: str | None = Field(None, max_length=64, examples=["tenant.deploy"])
+    action: Line | None = Field(None, max_length=64, examples=["tenant.deploy"])
     outcome: Literal["ok", "denied", "failed"] | None = None
 
 

@@ -24,7 +24,7 @@ from tenants.models import Channel, Tenant, TenantSecret
 from zcplatform.lib.apidocs import about
 from zcplatform.lib.errors import NotFound
 from zcplatform.lib.paging import paginate
-from zcplatform.lib.schemas import In, Out, Page, PageQuery
+from zcplatform.lib.schemas import In, Line, Out, Page, PageQuery
 
 router = Router(tags=["channels"])
 EXAMPLE = {"kind": "telegram", "values": {"bot_token": "123456789:example", "allow_from": ["dana"]}}
@@ -56,7 +56,7 @@ class ChannelOut(Out):
 class ChannelIn(In):
     """A new channel. The fields of `values` depend on the kind."""
 
-    kind: str = Field(max_length=20, examples=["telegram"])
+    kind: Line = Field(max_length=20, examples=["telegram"])
     values: dict[str, Any]
 
 

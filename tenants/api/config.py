@@ -24,7 +24,7 @@ from tenants.models import ConfigRevision, Tenant
 from zcplatform.lib.apidocs import about
 from zcplatform.lib.paging import paginate
 from zcplatform.lib.redact import SecretStr
-from zcplatform.lib.schemas import In, Out, Page, PageQuery
+from zcplatform.lib.schemas import In, Line, Out, Page, PageQuery
 
 router = Router(tags=["configuration"])
 TESTS = "10/minute"
@@ -35,9 +35,9 @@ EXAMPLE = {"provider": "openai", "model": "gpt-4o", "provider_key": "sk-example"
 class ConfigFields(In):
     """Provider, model and what else the agent is told."""
 
-    provider: str | None = Field(None, max_length=40, examples=["openai"])
-    model: str | None = Field(None, max_length=120, examples=["gpt-4o"])
-    base_url: str | None = Field(None, max_length=300, description="For providers without an address of their own.")
+    provider: Line | None = Field(None, max_length=40, examples=["openai"])
+    model: Line | None = Field(None, max_length=120, examples=["gpt-4o"])
+    base_url: Line | None = Field(None, max_length=300, description="For providers without an address of their own.")
     provider_key: str | None = Field(
         None, max_length=1_000, description="Stored in the vault and never shown again; an empty text removes it."
     )

@@ -20,7 +20,7 @@ from tenants.models import Invitation
 from zcplatform.lib.apidocs import about
 from zcplatform.lib.errors import InvalidField, NotFound
 from zcplatform.lib.paging import paginate
-from zcplatform.lib.schemas import In, Out, Page, PageQuery
+from zcplatform.lib.schemas import In, Line, Out, Page, PageQuery
 
 router = Router(tags=["members"])
 accept_router = Router(tags=["members"])
@@ -46,14 +46,14 @@ class InvitationOut(Out):
 class InvitationIn(In):
     """Whom to invite, and as what."""
 
-    email: str = Field(max_length=254, examples=["dana@example.com"])
-    role: str = Field(min_length=1, max_length=40, examples=["contributor"])
+    email: Line = Field(max_length=254, examples=["dana@example.com"])
+    role: Line = Field(min_length=1, max_length=40, examples=["contributor"])
 
 
 class AcceptIn(In):
     """The token from the mail."""
 
-    token: str = Field(min_length=1, max_length=100)
+    token: Line = Field(min_length=1, max_length=100)
 
 
 class AcceptedOut(Out):

@@ -24,7 +24,7 @@ from tenants.models import Member, Tenant
 from zcplatform.lib.apidocs import about
 from zcplatform.lib.errors import Conflict, InvalidField, NotFound
 from zcplatform.lib.paging import paginate
-from zcplatform.lib.schemas import In, Out, Page, PageQuery
+from zcplatform.lib.schemas import In, Line, Out, Page, PageQuery
 
 router = Router(tags=["members"])
 ROLE = Field(min_length=1, max_length=40, examples=["contributor"], description="A built-in role or a custom one.")
@@ -57,14 +57,14 @@ class MemberOut(Out):
 class MemberIn(In):
     """Who joins, and as what."""
 
-    email: str = Field(max_length=254, examples=["dana@example.com"])
-    role: str = ROLE
+    email: Line = Field(max_length=254, examples=["dana@example.com"])
+    role: Line = ROLE
 
 
 class MemberPatch(In):
     """The new role."""
 
-    role: str = ROLE
+    role: Line = ROLE
 
 
 def check_role(role: str) -> str:

@@ -42,7 +42,7 @@ class LiftIn(In):
 class ResizeIn(In):
     """The plan to move to."""
 
-    plan: str = Field(min_length=1, max_length=40)
+    plan: Line = Field(min_length=1, max_length=40)
 
 
 class TransferIn(In):
