@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from django.db import transaction
 
+from accounts.access import require_reach
 from accounts.models import User
 from accounts.permissions import may_grant
 from tenants.access import deny, require, role_in
@@ -40,7 +41,9 @@ def set_role(*, actor: Actor, tenant: Tenant, user: User, role: str) -> Member:
 def remove(*, actor: Actor, member: Member) -> None:
     """Remove a member; oneself always, others with the ability. Conflict ``last_owner``, NotFound when gone."""
     tenant = member.tenant
-    if member.user_id != actor.user_id:
+    if member.user_id == actor.user_id:
+        require_reach(actor, "account.manage")
+    else:
         require(actor, "members.update", tenant)
     with refusals_recorded(actor, tenant), transaction.atomic():
         row = Tenant.objects.select_for_update().get(pk=tenant.pk)
@@ -84,6 +87,20 @@ def _check_heir(heir: Member) -> None:
         raise Conflict("This member is an owner already.", type="already_owner")
     if not heir.user.is_active:
         raise Conflict(f"{heir.user.email} is not active.", type="user_inactive")
+
+
+def keep_owned(user: User) -> None:
+    """Conflict ``last_owner`` when a tenant would be without an active owner without this user; inside the
+    transaction that makes the user inactive, which the tenants' locks bring in line with every other change."""
+    owned = Member.objects.filter(user=user, role="owner").values("tenant")
+    left = [
+        tenant.slug
+        for tenant in Tenant.objects.alive().filter(pk__in=owned).order_by("pk").select_for_update()
+        if not tenant.members.filter(role="owner", user__is_active=True).exclude(user=user).exists()
+    ]
+    if left:
+        message = f"{user.email} is the last active owner of {', '.join(left[:5])}; hand over or delete them first."
+        raise Conflict(message, type="last_owner", tenants=left[:50])
 
 
 @contextmanager

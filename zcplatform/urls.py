@@ -15,7 +15,7 @@ urlpatterns = [
     path("brand/logo", branding.brand_logo, name="brand_logo"),
     path("", include("accounts.urls")),
     path("", include("monitoring.urls")),
-    path("", include("tenants.pages.urls")),
+    path("", include("tenants.urls")),
     path("api/docs", api_docs.page, name="api_docs"),
     path("api/openapi.json", api_docs.openapi, name="openapi"),
     path("api/", api.urls),

@@ -50,7 +50,10 @@ class AccessTokenIn(In):
 
 
 @router.get(
-    "/access-tokens", response=Page[AccessTokenOut], summary="A tenant's access tokens", openapi_extra=about(404)
+    "/{tenant_id}/access-tokens",
+    response=Page[AccessTokenOut],
+    summary="A tenant's access tokens",
+    openapi_extra=about(404),
 )
 def list_tokens(request: HttpRequest, tenant_id: UUID, query: Query[PageQuery]) -> Any:
     """Those that work now. Sorted by `created_at`."""
@@ -59,7 +62,7 @@ def list_tokens(request: HttpRequest, tenant_id: UUID, query: Query[PageQuery]) 
 
 
 @router.post(
-    "/access-tokens",
+    "/{tenant_id}/access-tokens",
     response={201: AccessTokenMade},
     summary="Make an access token",
     openapi_extra=about(404, body={"name": "website"}, types={403: "forbidden, plan_limit", 409: "tenant_deleted"}),
@@ -75,7 +78,10 @@ def make_token(request: HttpRequest, tenant_id: UUID, payload: AccessTokenIn) ->
 
 
 @router.delete(
-    "/access-tokens/{token_id}", response={204: None}, summary="Revoke an access token", openapi_extra=about(404)
+    "/{tenant_id}/access-tokens/{token_id}",
+    response={204: None},
+    summary="Revoke an access token",
+    openapi_extra=about(404),
 )
 @idempotent
 def revoke_token(request: HttpRequest, tenant_id: UUID, token_id: UUID) -> Any:

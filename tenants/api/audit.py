@@ -15,7 +15,7 @@ from audit.models import AuditEntry
 from tenants.api.common import find
 from zcplatform.lib.apidocs import about
 from zcplatform.lib.paging import paginate
-from zcplatform.lib.schemas import Out, Page, PageQuery
+from zcplatform.lib.schemas import Line, Out, Page, PageQuery
 
 router = Router(tags=["audit"])
 
@@ -23,7 +23,7 @@ router = Router(tags=["audit"])
 class AuditQuery(PageQuery):
     """Which entries."""
 
-    action: str | None = Field(None, max_length=64, examples=["tenant.deploy"])
+    action: Line | None = Field(None, max_length=64, examples=["tenant.deploy"])
     outcome: Literal["ok", "denied", "failed"] | None = None
 
 
@@ -47,7 +47,7 @@ class AuditOut(Out):
         return json.loads(entry.detail_json)
 
 
-@router.get("/audit", response=Page[AuditOut], summary="A tenant's audit trail", openapi_extra=about(404))
+@router.get("/{tenant_id}/audit", response=Page[AuditOut], summary="A tenant's audit trail", openapi_extra=about(404))
 def list_audit(request: HttpRequest, tenant_id: UUID, query: Query[AuditQuery]) -> Any:
     """What was done to the tenant and what was refused. Newest first. Sorted by `id`."""
     tenant = find(request, tenant_id, "audit.read")

@@ -24,7 +24,7 @@ from tenants.models import Channel, Tenant, TenantSecret
 from zcplatform.lib.apidocs import about
 from zcplatform.lib.errors import NotFound
 from zcplatform.lib.paging import paginate
-from zcplatform.lib.schemas import In, Out, Page, PageQuery
+from zcplatform.lib.schemas import In, Line, Out, Page, PageQuery
 
 router = Router(tags=["channels"])
 EXAMPLE = {"kind": "telegram", "values": {"bot_token": "123456789:example", "allow_from": ["dana"]}}
@@ -56,7 +56,7 @@ class ChannelOut(Out):
 class ChannelIn(In):
     """A new channel. The fields of `values` depend on the kind."""
 
-    kind: str = Field(max_length=20, examples=["telegram"])
+    kind: Line = Field(max_length=20, examples=["telegram"])
     values: dict[str, Any]
 
 
@@ -87,7 +87,7 @@ def _find(request: HttpRequest, tenant_id: UUID, channel_id: UUID, ability: str)
     return channel
 
 
-@router.get("/channels", response=Page[ChannelOut], summary="A tenant's channels", openapi_extra=about(404))
+@router.get("/{tenant_id}/channels", response=Page[ChannelOut], summary="A tenant's channels", openapi_extra=about(404))
 def list_channels(request: HttpRequest, tenant_id: UUID, query: Query[PageQuery]) -> Any:
     """Sorted by `created_at`."""
     rows = _rows(find(request, tenant_id, "channels.view"))
@@ -95,7 +95,7 @@ def list_channels(request: HttpRequest, tenant_id: UUID, query: Query[PageQuery]
 
 
 @router.post(
-    "/channels",
+    "/{tenant_id}/channels",
     response={200: ChannelChange, 202: ChannelChange},
     summary="Add a channel",
     openapi_extra=about(
@@ -118,14 +118,14 @@ def add_channel(request: HttpRequest, tenant_id: UUID, payload: ChannelIn, respo
     return changed(response, run, channel=_rows(tenant).get(pk=channel.pk))
 
 
-@router.get("/channels/{channel_id}", response=ChannelOut, summary="A channel", openapi_extra=about(404))
+@router.get("/{tenant_id}/channels/{channel_id}", response=ChannelOut, summary="A channel", openapi_extra=about(404))
 def get_channel(request: HttpRequest, tenant_id: UUID, channel_id: UUID) -> Any:
     """Secrets are masked for everybody."""
     return _find(request, tenant_id, channel_id, "channels.view")
 
 
 @router.patch(
-    "/channels/{channel_id}",
+    "/{tenant_id}/channels/{channel_id}",
     response={200: ChannelChange, 202: ChannelChange},
     summary="Change a channel",
     openapi_extra=about(404, body={"enabled": False}, types={409: "run_active, tenant_deleting", 422: "invalid_field"}),
@@ -143,7 +143,7 @@ def update_channel(
 
 
 @router.delete(
-    "/channels/{channel_id}",
+    "/{tenant_id}/channels/{channel_id}",
     response={200: ChangeOut, 202: ChangeOut},
     summary="Remove a channel",
     openapi_extra=about(404, types={409: "run_active, tenant_deleting"}),
@@ -155,7 +155,9 @@ def delete_channel(request: HttpRequest, tenant_id: UUID, channel_id: UUID, resp
     return changed(response, configuration.delete_channel(actor=actor_of(request), channel=channel))
 
 
-@router.post("/channels/{channel_id}/test", response=TestOut, summary="Test a channel", openapi_extra=about(404))
+@router.post(
+    "/{tenant_id}/channels/{channel_id}/test", response=TestOut, summary="Test a channel", openapi_extra=about(404)
+)
 def try_channel(request: HttpRequest, tenant_id: UUID, channel_id: UUID) -> Any:
     """Asks the channel's service who we are, where it has such a question; nothing is sent to anybody. At most 10 tests
     a minute per tenant."""

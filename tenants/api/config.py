@@ -24,7 +24,7 @@ from tenants.models import ConfigRevision, Tenant
 from zcplatform.lib.apidocs import about
 from zcplatform.lib.paging import paginate
 from zcplatform.lib.redact import SecretStr
-from zcplatform.lib.schemas import In, Out, Page, PageQuery
+from zcplatform.lib.schemas import In, Line, Out, Page, PageQuery
 
 router = Router(tags=["configuration"])
 TESTS = "10/minute"
@@ -35,9 +35,9 @@ EXAMPLE = {"provider": "openai", "model": "gpt-4o", "provider_key": "sk-example"
 class ConfigFields(In):
     """Provider, model and what else the agent is told."""
 
-    provider: str | None = Field(None, max_length=40, examples=["openai"])
-    model: str | None = Field(None, max_length=120, examples=["gpt-4o"])
-    base_url: str | None = Field(None, max_length=300, description="For providers without an address of their own.")
+    provider: Line | None = Field(None, max_length=40, examples=["openai"])
+    model: Line | None = Field(None, max_length=120, examples=["gpt-4o"])
+    base_url: Line | None = Field(None, max_length=300, description="For providers without an address of their own.")
     provider_key: str | None = Field(
         None, max_length=1_000, description="Stored in the vault and never shown again; an empty text removes it."
     )
@@ -139,7 +139,7 @@ def _input(payload: Any) -> ConfigInput:
     return ConfigInput(**config_values(given(payload)))
 
 
-@router.get("/config", response=ConfigOut, summary="A tenant's configuration", openapi_extra=about(404))
+@router.get("/{tenant_id}/config", response=ConfigOut, summary="A tenant's configuration", openapi_extra=about(404))
 def get_config(request: HttpRequest, tenant_id: UUID) -> Any:
     """Secrets are masked for everybody."""
     return shown(find(request, tenant_id, "config.view"))
@@ -151,7 +151,7 @@ def _change(request: HttpRequest, response: HttpResponse, tenant: Tenant, wanted
 
 
 @router.patch(
-    "/config",
+    "/{tenant_id}/config",
     response={200: ConfigChange, 202: ConfigChange},
     summary="Change the configuration",
     openapi_extra=about(404, body=EXAMPLE, types={409: "run_active, tenant_deleting", 422: INVALID}),
@@ -164,7 +164,7 @@ def patch_config(request: HttpRequest, tenant_id: UUID, payload: ConfigFields, r
 
 
 @router.put(
-    "/config",
+    "/{tenant_id}/config",
     response={200: ConfigChange, 202: ConfigChange},
     summary="Replace the configuration",
     openapi_extra=about(404, body=EXAMPLE, types={409: "run_active, tenant_deleting", 422: INVALID}),
@@ -177,7 +177,7 @@ def put_config(request: HttpRequest, tenant_id: UUID, payload: ConfigFields, res
 
 
 @router.post(
-    "/config/preview",
+    "/{tenant_id}/config/preview",
     response=PreviewOut,
     summary="What a change would change",
     openapi_extra=about(404, body={"model": "gpt-5"}, types={422: f"{INVALID}, bad_config"}),
@@ -189,7 +189,10 @@ def preview_config(request: HttpRequest, tenant_id: UUID, payload: ConfigFields)
 
 
 @router.get(
-    "/config/revisions", response=Page[RevisionOut], summary="History of the configuration", openapi_extra=about(404)
+    "/{tenant_id}/config/revisions",
+    response=Page[RevisionOut],
+    summary="History of the configuration",
+    openapi_extra=about(404),
 )
 def list_revisions(request: HttpRequest, tenant_id: UUID, query: Query[PageQuery]) -> Any:
     """The last hundred, newest first. Sorted by `number`."""
@@ -199,7 +202,7 @@ def list_revisions(request: HttpRequest, tenant_id: UUID, query: Query[PageQuery
 
 
 @router.post(
-    "/config/rollback",
+    "/{tenant_id}/config/rollback",
     response={200: RolledBackOut, 202: RolledBackOut},
     summary="Go back to a revision",
     openapi_extra=about(
@@ -218,7 +221,7 @@ def rollback(request: HttpRequest, tenant_id: UUID, payload: RollbackIn, respons
 
 
 @router.post(
-    "/provider/test",
+    "/{tenant_id}/provider/test",
     response=TestOut,
     summary="Test the model provider",
     openapi_extra=about(404, body={"model": "gpt-5"}, types={409: "no_provider", 422: INVALID}),

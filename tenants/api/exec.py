@@ -42,7 +42,7 @@ class ExecOut(Out):
 
 
 @router.post(
-    "/exec",
+    "/{tenant_id}/exec",
     response=ExecOut,
     summary="Run a command beside the agent",
     openapi_extra=about(

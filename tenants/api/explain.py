@@ -17,7 +17,7 @@ from tenants.api.common import find
 from tenants.explain import explain
 from zcplatform.lib.apidocs import about
 from zcplatform.lib.errors import NotFound
-from zcplatform.lib.schemas import In, Out
+from zcplatform.lib.schemas import In, Line, Out
 
 router = Router(tags=["own account"])
 
@@ -25,9 +25,9 @@ router = Router(tags=["own account"])
 class ExplainQuery(In):
     """What is asked."""
 
-    ability: str = Field(max_length=64, examples=["tenant.deploy"])
+    ability: Line = Field(max_length=64, examples=["tenant.deploy"])
     tenant: UUID | None = Field(None, description="For abilities that are had in a tenant.")
-    user: str | None = Field(None, max_length=254, description="E-mail address; super-admins only. You, by default.")
+    user: Line | None = Field(None, max_length=254, description="E-mail address; super-admins only. You, by default.")
 
 
 class ExplainOut(Out):

@@ -20,7 +20,7 @@ from tenants.models import Invitation
 from zcplatform.lib.apidocs import about
 from zcplatform.lib.errors import InvalidField, NotFound
 from zcplatform.lib.paging import paginate
-from zcplatform.lib.schemas import In, Out, Page, PageQuery
+from zcplatform.lib.schemas import In, Line, Out, Page, PageQuery
 
 router = Router(tags=["members"])
 accept_router = Router(tags=["members"])
@@ -46,14 +46,14 @@ class InvitationOut(Out):
 class InvitationIn(In):
     """Whom to invite, and as what."""
 
-    email: str = Field(max_length=254, examples=["dana@example.com"])
-    role: str = Field(min_length=1, max_length=40, examples=["contributor"])
+    email: Line = Field(max_length=254, examples=["dana@example.com"])
+    role: Line = Field(min_length=1, max_length=40, examples=["contributor"])
 
 
 class AcceptIn(In):
     """The token from the mail."""
 
-    token: str = Field(min_length=1, max_length=100)
+    token: Line = Field(min_length=1, max_length=100)
 
 
 class AcceptedOut(Out):
@@ -64,7 +64,9 @@ class AcceptedOut(Out):
     role: str
 
 
-@router.get("/invitations", response=Page[InvitationOut], summary="Open invitations", openapi_extra=about(404))
+@router.get(
+    "/{tenant_id}/invitations", response=Page[InvitationOut], summary="Open invitations", openapi_extra=about(404)
+)
 def list_invitations(request: HttpRequest, tenant_id: UUID, query: Query[PageQuery]) -> Any:
     """Those that can still be accepted. Sorted by `created_at`."""
     rows = invitations.open_ones(find(request, tenant_id, "members.update")).select_related("invited_by")
@@ -72,7 +74,7 @@ def list_invitations(request: HttpRequest, tenant_id: UUID, query: Query[PageQue
 
 
 @router.post(
-    "/invitations",
+    "/{tenant_id}/invitations",
     response={201: InvitationOut},
     summary="Invite somebody",
     openapi_extra=about(
@@ -98,7 +100,7 @@ def invite(request: HttpRequest, tenant_id: UUID, payload: InvitationIn) -> Any:
 
 
 @router.delete(
-    "/invitations/{invitation_id}",
+    "/{tenant_id}/invitations/{invitation_id}",
     response={204: None},
     summary="Take an invitation back",
     openapi_extra=about(404, types={403: "forbidden, role_too_high"}),

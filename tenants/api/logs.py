@@ -42,7 +42,7 @@ def _documented() -> dict[str, Any]:
     return extra
 
 
-@router.get("/logs", response=LogsOut, summary="A tenant's logs", openapi_extra=_documented())
+@router.get("/{tenant_id}/logs", response=LogsOut, summary="A tenant's logs", openapi_extra=_documented())
 def get_logs(request: HttpRequest, tenant_id: UUID, query: Query[LogQuery]) -> Any:
     """Without the tenant's secrets. With `follow`, events of the type `lines`, first the last ones and then those to
     come, each a list of texts; the stream is cut when you may not read them any more. At most 5 streams of a user and

@@ -24,7 +24,7 @@ from tenants.models import Member, Tenant
 from zcplatform.lib.apidocs import about
 from zcplatform.lib.errors import Conflict, InvalidField, NotFound
 from zcplatform.lib.paging import paginate
-from zcplatform.lib.schemas import In, Out, Page, PageQuery
+from zcplatform.lib.schemas import In, Line, Out, Page, PageQuery
 
 router = Router(tags=["members"])
 ROLE = Field(min_length=1, max_length=40, examples=["contributor"], description="A built-in role or a custom one.")
@@ -57,14 +57,14 @@ class MemberOut(Out):
 class MemberIn(In):
     """Who joins, and as what."""
 
-    email: str = Field(max_length=254, examples=["dana@example.com"])
-    role: str = ROLE
+    email: Line = Field(max_length=254, examples=["dana@example.com"])
+    role: Line = ROLE
 
 
 class MemberPatch(In):
     """The new role."""
 
-    role: str = ROLE
+    role: Line = ROLE
 
 
 def check_role(role: str) -> str:
@@ -74,7 +74,7 @@ def check_role(role: str) -> str:
     return role
 
 
-@router.get("/members", response=Page[MemberOut], summary="A tenant's members", openapi_extra=about(404))
+@router.get("/{tenant_id}/members", response=Page[MemberOut], summary="A tenant's members", openapi_extra=about(404))
 def list_members(request: HttpRequest, tenant_id: UUID, query: Query[PageQuery]) -> Any:
     """Sorted by `joined_at`."""
     rows = _rows(find(request, tenant_id, "members.view"))
@@ -82,7 +82,7 @@ def list_members(request: HttpRequest, tenant_id: UUID, query: Query[PageQuery])
 
 
 @router.post(
-    "/members",
+    "/{tenant_id}/members",
     response={201: MemberOut, 202: InvitationOut},
     summary="Add a member",
     openapi_extra=about(
@@ -103,7 +103,7 @@ def add_member(request: HttpRequest, tenant_id: UUID, payload: MemberIn) -> Any:
 
 
 @router.patch(
-    "/members/{member_id}",
+    "/{tenant_id}/members/{member_id}",
     response=MemberOut,
     summary="Change a member's role",
     openapi_extra=about(404, body={"role": "manager"}, types=REFUSALS),
@@ -119,7 +119,7 @@ def change_member(request: HttpRequest, tenant_id: UUID, member_id: UUID, payloa
 
 
 @router.delete(
-    "/members/{member_id}",
+    "/{tenant_id}/members/{member_id}",
     response={204: None},
     summary="Remove a member",
     openapi_extra=about(404, types={403: "forbidden, role_too_high", 409: "last_owner"}),

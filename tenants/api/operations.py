@@ -42,7 +42,7 @@ class LiftIn(In):
 class ResizeIn(In):
     """The plan to move to."""
 
-    plan: str = Field(min_length=1, max_length=40)
+    plan: Line = Field(min_length=1, max_length=40)
 
 
 class TransferIn(In):
@@ -68,28 +68,28 @@ def _ask(
     return accepted(response, service(actor=actor_of(request), tenant=tenant))
 
 
-@router.post("/deploy", response={202: RunOut}, summary="Deploy", openapi_extra=_asked())
+@router.post("/{tenant_id}/deploy", response={202: RunOut}, summary="Deploy", openapi_extra=_asked())
 @idempotent
 def deploy(request: HttpRequest, tenant_id: UUID, response: HttpResponse) -> Any:
     """Bring the tenant up. The same run while one is under way."""
     return _ask(request, response, tenant_id, services.deploy, "tenant.deploy")
 
 
-@router.post("/start", response={202: RunOut}, summary="Start", openapi_extra=_asked())
+@router.post("/{tenant_id}/start", response={202: RunOut}, summary="Start", openapi_extra=_asked())
 @idempotent
 def start(request: HttpRequest, tenant_id: UUID, response: HttpResponse) -> Any:
     """Start a stopped tenant; of one that runs, make sure that it really does."""
     return _ask(request, response, tenant_id, services.start, "tenant.start")
 
 
-@router.post("/stop", response={202: RunOut}, summary="Stop", openapi_extra=_asked())
+@router.post("/{tenant_id}/stop", response={202: RunOut}, summary="Stop", openapi_extra=_asked())
 @idempotent
 def stop(request: HttpRequest, tenant_id: UUID, response: HttpResponse) -> Any:
     """Stop the tenant and leave it stopped. Takes the place of a run that is under way."""
     return _ask(request, response, tenant_id, services.stop, "tenant.stop")
 
 
-@router.post("/restart", response={202: RunOut}, summary="Restart", openapi_extra=_asked())
+@router.post("/{tenant_id}/restart", response={202: RunOut}, summary="Restart", openapi_extra=_asked())
 @idempotent
 def restart(request: HttpRequest, tenant_id: UUID, response: HttpResponse) -> Any:
     """Stop and start the agent of a tenant that is meant to run."""
@@ -97,7 +97,10 @@ def restart(request: HttpRequest, tenant_id: UUID, response: HttpResponse) -> An
 
 
 @router.post(
-    "/suspend", response={202: RunOut}, summary="Suspend", openapi_extra=_asked(body={"hold": "operator", "note": ""})
+    "/{tenant_id}/suspend",
+    response={202: RunOut},
+    summary="Suspend",
+    openapi_extra=_asked(body={"hold": "operator", "note": ""}),
 )
 @idempotent
 def suspend(request: HttpRequest, tenant_id: UUID, payload: HoldIn, response: HttpResponse) -> Any:
@@ -108,7 +111,10 @@ def suspend(request: HttpRequest, tenant_id: UUID, payload: HoldIn, response: Ht
 
 
 @router.post(
-    "/reactivate", response={202: RunOut}, summary="Reactivate", openapi_extra=_asked(body={"hold": "operator"})
+    "/{tenant_id}/reactivate",
+    response={202: RunOut},
+    summary="Reactivate",
+    openapi_extra=_asked(body={"hold": "operator"}),
 )
 @idempotent
 def reactivate(request: HttpRequest, tenant_id: UUID, payload: LiftIn, response: HttpResponse) -> Any:
@@ -118,7 +124,7 @@ def reactivate(request: HttpRequest, tenant_id: UUID, payload: LiftIn, response:
 
 
 @router.post(
-    "/resize",
+    "/{tenant_id}/resize",
     response={200: ChangeOut, 202: ChangeOut},
     summary="Move to another plan",
     openapi_extra=about(
@@ -135,7 +141,7 @@ def resize(request: HttpRequest, tenant_id: UUID, payload: ResizeIn, response: H
 
 
 @router.post(
-    "/rotate-secrets",
+    "/{tenant_id}/rotate-secrets",
     response={200: RotatedOut, 202: RotatedOut},
     summary="Rotate the tenant's secrets",
     openapi_extra=about(404, types={403: "forbidden, step_up_required", 409: BUSY}),
@@ -150,7 +156,7 @@ def rotate_secrets(request: HttpRequest, tenant_id: UUID, response: HttpResponse
 
 
 @router.post(
-    "/transfer",
+    "/{tenant_id}/transfer",
     response=TenantOut,
     summary="Hand the tenant to another owner",
     openapi_extra=about(

@@ -28,7 +28,7 @@ class PairingOut(Out):
 
 
 @router.get(
-    "/pairing-code",
+    "/{tenant_id}/pairing-code",
     response=PairingOut,
     summary="The pairing code",
     openapi_extra=about(404, types={409: "tenant_deleted"}),
@@ -41,7 +41,7 @@ def get_code(request: HttpRequest, tenant_id: UUID) -> Any:
 
 
 @router.post(
-    "/reset-pairing",
+    "/{tenant_id}/reset-pairing",
     response=PairingOut,
     summary="Reset pairing",
     openapi_extra=about(404, types={409: "tenant_deleted"}),

@@ -67,7 +67,7 @@ class PlanPatch(In):
 class PlanIn(PlanPatch):
     """A new plan; every limit is needed."""
 
-    slug: str = Field(min_length=1, max_length=40, examples=["starter"])
+    slug: Line = Field(min_length=1, max_length=40, examples=["starter"])
     name: Line = Field(min_length=1, max_length=80)
 
 
@@ -95,7 +95,7 @@ def create_plan(request: HttpRequest, payload: PlanIn) -> Any:
     "/{slug}", response=PlanOut, summary="Change a plan", openapi_extra=about(404, body={"max_channels": 5})
 )
 @idempotent
-def update_plan(request: HttpRequest, slug: str, payload: PlanPatch) -> Any:
+def update_plan(request: HttpRequest, slug: Line, payload: PlanPatch) -> Any:
     """Super-admins only. Its tenants get the new limits at their next start."""
     actor = actor_of(request)
     require_super_admin(actor)

@@ -32,7 +32,7 @@ class RunQuery(PageQuery):
     kind: RunKind | None = None
 
 
-@tenant_router.get("/runs", response=Page[RunSummary], summary="A tenant's runs", openapi_extra=about(404))
+@tenant_router.get("/{tenant_id}/runs", response=Page[RunSummary], summary="A tenant's runs", openapi_extra=about(404))
 def list_runs(request: HttpRequest, tenant_id: UUID, query: Query[RunQuery]) -> Any:
     """Newest first. Sorted by `created_at`."""
     rows = find(request, tenant_id, "runs.view").runs.select_related("tenant")

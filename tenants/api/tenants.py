@@ -37,15 +37,15 @@ class TenantQuery(PageQuery):
     """Which tenants, and how they are sorted."""
 
     status: TenantStatus | None = None
-    plan: str | None = Field(None, max_length=40)
-    agent: str | None = Field(None, max_length=20)
-    search: str | None = Field(None, max_length=100, description="Part of the name or the slug.")
+    plan: Line | None = Field(None, max_length=40)
+    agent: Line | None = Field(None, max_length=20)
+    search: Line | None = Field(None, max_length=100, description="Part of the name or the slug.")
 
 
 class FirstChannel(In):
     """A channel to begin with; `values` as for `POST …/channels`."""
 
-    kind: str = Field(max_length=20)
+    kind: Line = Field(max_length=20)
     values: dict[str, Any]
 
 
@@ -53,13 +53,13 @@ class TenantIn(In):
     """A new tenant."""
 
     name: Line = Field(min_length=1, max_length=100)
-    slug: str | None = Field(None, max_length=30, description="Made from the name when it is not given.")
-    plan: str = Field("free", max_length=40)
-    agent: str = Field("demo", max_length=20)
-    runtime: str | None = Field(None, max_length=20)
+    slug: Line | None = Field(None, max_length=30, description="Made from the name when it is not given.")
+    plan: Line = Field("free", max_length=40)
+    agent: Line = Field("demo", max_length=20)
+    runtime: Line | None = Field(None, max_length=20)
     config: ConfigFields | None = None
     channels: list[FirstChannel] = Field([], max_length=50)
-    owner: str | None = Field(None, max_length=254, description="E-mail address of an account; super-admins only.")
+    owner: Line | None = Field(None, max_length=254, description="E-mail address of an account; super-admins only.")
     deploy: Yes = Field(True, description="Whether to bring it up at once.")
 
 

@@ -1,37 +1,38 @@
-"""Where the mail of an invitation leads: GET shows a button and changes nothing, POST accepts."""
+"""Where the link in an invitation's mail leads."""
 
 from __future__ import annotations
 
-from typing import Any
+from urllib.parse import urlencode
 
-from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods
 
-from accounts import rates
+from accounts.auth import origin_of
+from accounts.models import User
 from tenants import invitations
-from tenants.api.invitations import ACCEPTS
-from tenants.pages.frame import actor_of, address, signed_in
-from zcplatform.lib.errors import ZCError
+from zcplatform.lib.errors import Forbidden, ZCError
 
 MAX_TOKEN = 100
+TEMPLATE = "tenants/invitation.html"
 
 
-@signed_in("GET", "HEAD", "POST")
-def invitation_view(request: HttpRequest, token: str) -> HttpResponse:
-    """Who is not logged in logs in first; that proves the address."""
-    user: Any = request.user
-    found = invitations.find(token[:MAX_TOKEN])
+@require_http_methods(["GET", "HEAD", "POST"])
+def invitation(request: HttpRequest, token: str) -> HttpResponse:
+    """GET shows a button and changes nothing (mail programs open links); POST accepts, once logged in."""
+    if not isinstance(request.user, User):
+        return redirect(f"/login?{urlencode({'next': request.path})}")
+    try:
+        return render(request, TEMPLATE, _answered(request, request.user, token[:MAX_TOKEN]))
+    except ZCError as error:
+        return render(request, TEMPLATE, {"error": error}, status=error.status)
+
+
+def _answered(request: HttpRequest, user: User, token: str) -> dict[str, object]:
     if request.method == "POST":
-        try:
-            rates.spend(ACCEPTS, "invitation-accept", str(user.pk))
-            member = invitations.accept(actor=actor_of(request), user=user, token=token[:MAX_TOKEN])
-        except ZCError as error:
-            return render(request, "tenants/pages/invitation.html", {"error": error.message}, status=error.status)
-        messages.success(request, _("You are %(role)s of %(name)s.") % {"role": member.role, "name": found.tenant.name})
-        return redirect(address(found.tenant))
-    if user.email != found.email:
-        text = _("This invitation is for another address. Log in with that one.")
-        return render(request, "tenants/pages/invitation.html", {"error": text}, status=403)
-    return render(request, "tenants/pages/invitation.html", {"invitation": found})
+        actor = user.as_actor(**origin_of(request))
+        return {"member": invitations.accept(actor=actor, user=user, token=token)}
+    found = invitations.find(token)
+    if found.email != user.email:
+        raise Forbidden("This invitation is for another address.", type="not_invited")
+    return {"invitation": found}

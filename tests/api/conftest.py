@@ -124,7 +124,7 @@ def ids_of(tenant) -> dict[str, str]:
         "tenant_id": str(tenant.public_id),
         "run_id": str(tenant.runs.first().public_id),
         "channel_id": str(tenant.channels.first().public_id),
-        "member_id": str(tenant.members.filter(role="viewer").first().public_id),
+        "member_id": str(tenant.members.filter(role="viewer").last().public_id),
         "invitation_id": str(tenant.invitations.first().public_id),
         "token_id": str(tenant.access_tokens.first().public_id),
         "slug": "pro",

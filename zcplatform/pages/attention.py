@@ -64,7 +64,7 @@ def _ways(tenant: Tenant) -> list[tuple[str, str]]:
         Reason.OOM_KILLED: (_("Resize"), "resize"),
         Reason.PLAN_TOO_SMALL: (_("Resize"), "resize"),
         Reason.BAD_CONFIG: (_("Configuration"), ""),
-    }.get(Reason(tenant.reason), None)
+    }.get(Reason(tenant.reason))
     if first is None:
         return [(_("Logs"), _page(tenant, "logs"))]
     way = _page(tenant, "act", first[1]) if first[1] else _page(tenant, "configuration")
