@@ -16,6 +16,7 @@ function number(value) {
   return `${+value.toFixed(2)}`;
 }
 
+const POWERS = Array.from({ length: 45 }, (_, power) => 2 ** power);
 const TOLD = { bytes, number, percent: (value) => `${+value.toFixed(1)} %` };
 
 function draw(place) {
@@ -23,6 +24,11 @@ function draw(place) {
   const told = TOLD[data.unit];
   const ink = styleOf("--muted");
   const colours = [styleOf("--brand"), styleOf("--amber")];
+  const sparse = data.series.every((line) => line.values.filter((value) => value != null).length < 30);
+  const span = data.ts[data.ts.length - 1] - data.ts[0];
+  const two = (value) => String(value).padStart(2, "0");
+  const clock = (ts) => { const at = new Date(ts * 1000); return `${two(at.getUTCHours())}:${two(at.getUTCMinutes())}`; };
+  const day = (ts) => { const at = new Date(ts * 1000); return `${two(at.getUTCMonth() + 1)}-${two(at.getUTCDate())}`; };
   const axis = { stroke: ink, grid: { stroke: styleOf("--line"), width: 1 }, ticks: { stroke: styleOf("--line"), width: 1 } };
   const options = {
     width: place.clientWidth,
@@ -37,11 +43,14 @@ function draw(place) {
         width: 2,
         dash: line.label === data.series[0].label ? undefined : [4, 4],
         spanGaps: false,
-        points: { show: false },
+        points: { show: sparse, size: 4 },
         value: (_plot, value) => (value == null ? "–" : told(value)),
       })),
     ],
-    axes: [axis, { ...axis, size: 64, values: (_plot, ticks) => ticks.map(told) }],
+    axes: [
+      { ...axis, values: (_plot, ticks) => ticks.map(span > 2 * 86400 ? day : clock) },
+      { ...axis, size: 72, values: (_plot, ticks) => ticks.map(told), ...(data.unit === "bytes" ? { incrs: POWERS } : {}) },
+    ],
     cursor: { drag: { x: false, y: false } },
   };
   place.replaceChildren();

@@ -1,4 +1,4 @@
-"""What can be done to a tenant, from its pages: asked about first where it hurts, and said to be asked for, not done."""
+"""What can be done to a tenant from its pages: asked about first where it hurts, told as asked for and not as done."""
 
 from __future__ import annotations
 

@@ -26,5 +26,5 @@ def audit_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpResp
 def told(entry: AuditEntry) -> str:
     """The row's detail in one line: names and plain values; what is nested stays in the export."""
     detail = json.loads(entry.detail_json)
-    plain = {name: value for name, value in detail.items() if isinstance(value, str | int | float | bool) and value != ""}
+    plain = {name: value for name, value in detail.items() if isinstance(value, str | int | float) and value != ""}
     return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in plain.items())[:200]

@@ -55,7 +55,7 @@ def short(number: float) -> str:
 
 
 def size(octets: float) -> str:
-    """Bytes in the unit that leaves three figures: ``141 MB``, ``1.2 GB``; 1 MB is 1,048,576 bytes, as Docker counts."""
+    """Bytes in the unit that leaves three figures: ``141 MB``, ``1.2 GB``. 1 MB is 1,048,576 bytes."""
     for step, unit in ((2**30, "GB"), (2**20, "MB"), (2**10, "kB")):
         if octets >= step:
             value = octets / step

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, wraps
 from typing import Any
@@ -114,10 +115,8 @@ def look(request: HttpRequest, slug: str) -> tuple[Tenant, Viewer]:
 
 def forbidden(request: HttpRequest, tenant: Tenant, viewer: Viewer, ability: str) -> HttpResponse:
     """Which roles could, and who has them; the attempt is recorded as any other."""
-    try:
+    with suppress(Forbidden):
         deny(Forbidden("", ability=ability), actor=viewer.actor, ability=ability, tenant=tenant)
-    except Forbidden:
-        pass
     roles = [name for name in (*ROLES, *custom_roles()) if ability in abilities_of(name)]
     who = Member.objects.filter(tenant=tenant, role__in=roles, user__is_active=True).select_related("user")
     context = {
@@ -158,7 +157,7 @@ def head(tenant: Tenant, viewer: Viewer) -> dict[str, Any]:
         "next_step": words.next_step(tenant),
         "primary": first,
         "verbs": [verb for verb in allowed if verb is not first],
-        "run": run,
+        "active_run": run,
         "moving": run is not None or tenant.status in MOVING,
         "address": router().url(tenant.slug) if tenant.routed else "",
     }

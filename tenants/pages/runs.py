@@ -41,7 +41,7 @@ def run_view(request: HttpRequest, public_id: UUID) -> HttpResponse:
     run, viewer = find(request, public_id)
     context = story(run, viewer)
     if run.tenant.status == Status.DELETED:
-        return render(request, "tenants/pages/run_deleted.html", context)
+        return render(request, "tenants/pages/run_deleted.html", {"tenant": run.tenant, **context})
     return show(request, "run.html", run.tenant, viewer, "runs", **context)
 
 
@@ -49,7 +49,7 @@ def run_view(request: HttpRequest, public_id: UUID) -> HttpResponse:
 def live_view(request: HttpRequest, public_id: UUID) -> HttpResponse:
     """The same without the frame; it asks for itself again as long as the run goes on."""
     run, viewer = find(request, public_id)
-    return render(request, "tenants/pages/_run.html", story(run, viewer))
+    return render(request, "tenants/pages/_run.html", {"tenant": run.tenant, **story(run, viewer)})
 
 
 @tenant_page("runs.view")
@@ -82,8 +82,6 @@ def story(run: Run, viewer: Viewer) -> dict[str, Any]:
     latest = failed and not tenant.runs.filter(pk__gt=run.pk).exists()
     return {
         "run": run,
-        "tenant": tenant,
-        "may": viewer.may,
         "lines": timeline(run),
         "seconds": ((run.finished_at or run.created_at) - (run.started_at or run.created_at)).total_seconds(),
         "retry": again if latest and again and can_do(viewer, again.name) else None,
