@@ -91,4 +91,5 @@ ACTIONS: dict[str, str] = {
     "platform.upgrade": "Platform upgraded",
     "platform.upkeep": "Database and folders cleaned up",
     "audit.archive": "Old audit rows archived",
+    "audit.export": "Audit exported",
 }

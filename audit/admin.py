@@ -1,23 +1,89 @@
-"""The audit in the admin: to be read, never to be written."""
+"""The audit in the admin: to be read and exported, never to be written."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from django.contrib import admin
-from django.http import HttpRequest
+from django.db import transaction
+from django.db.models import Max, Q, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import URLPattern, path
+from django.views.decorators.http import require_POST
 
+from audit import export
+from audit.actions import ACTIONS
 from audit.models import AuditEntry
+from audit.services import OUTCOMES, record
+from zcplatform.lib import clock
+from zcplatform.lib.admin_lists import CappedPaginator
+
+SEARCHED = 200_000
+"""A search without an index walks over so many of the newest rows, and no further."""
+_FORMS = {"csv": ("text/csv", export.as_csv), "json": ("application/json", export.as_json)}
+
+
+class ActionFilter(admin.SimpleListFilter):
+    """The registered actions; asking the table for those it holds would walk over it."""
+
+    title, parameter_name = "action", "action"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        return sorted(ACTIONS.items(), key=lambda item: item[1])
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[AuditEntry]) -> QuerySet[AuditEntry]:
+        return queryset.filter(action=self.value()) if self.value() else queryset
+
+
+class OutcomeFilter(admin.SimpleListFilter):
+    """How it ended."""
+
+    title, parameter_name = "outcome", "outcome"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        return [(name, name) for name in OUTCOMES]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[AuditEntry]) -> QuerySet[AuditEntry]:
+        return newest(queryset.filter(outcome=self.value())) if self.value() else queryset
+
+
+def newest(rows: QuerySet[AuditEntry]) -> QuerySet[AuditEntry]:
+    """Those among the last ``SEARCHED`` ids."""
+    last = AuditEntry.objects.aggregate(last=Max("id"))["last"] or 0
+    return rows.filter(id__gt=last - SEARCHED)
 
 
 @admin.register(AuditEntry)
 class AuditEntryAdmin(admin.ModelAdmin):
-    list_display = ("id", "created_at", "actor_email", "action", "outcome", "resource_type", "resource_name")
-    list_filter = ("outcome", "action")
+    list_display = ("id", "when", "actor_email", "what", "outcome", "resource_type", "resource_name")
+    list_filter = (ActionFilter, OutcomeFilter)
     search_fields = ("actor_email", "resource_id", "tenant_id", "request_id")
+    search_help_text = f"E-mail, tenant, target or request id, whole; among the newest {SEARCHED:,} rows"
     ordering = ("-id",)
+    sortable_by = ("id",)
+    list_per_page = 100
+    paginator = CappedPaginator
     show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
     actions = None
+
+    @admin.display(description="When")
+    def when(self, entry: AuditEntry) -> str:
+        return f"{entry.created_at:%Y-%m-%d %H:%M:%S} UTC"
+
+    @admin.display(description="Action")
+    def what(self, entry: AuditEntry) -> str:
+        return entry.action
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Whole values only, and only among the newest rows: a part of a text could not use an index."""
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        wanted = Q(tenant_id=term) | Q(resource_id=term) | Q(request_id=term) | Q(actor_email=term.lower())
+        return newest(queryset.filter(wanted)), False
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -27,3 +93,25 @@ class AuditEntryAdmin(admin.ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(require_POST(self.export_view))
+        return [path("export/<slug:form>/", view, name="audit_auditentry_export"), *super().get_urls()]
+
+    def export_view(self, request: HttpRequest, form: str) -> HttpResponse:
+        """The rows of the list as it is filtered, the newest first, at most ``export.MOST``; recorded itself."""
+        if form not in _FORMS:
+            raise Http404
+        kind, told = _FORMS[form]
+        rows = self.get_changelist_instance(request).get_queryset(request).order_by("-id")[: export.MOST]
+        text = told(rows)
+        with transaction.atomic():
+            record("audit.export", actor=_actor(request), detail={"form": form, "filter": dict(request.GET.items())})
+        answer = HttpResponse(text, content_type=f"{kind}; charset=utf-8")
+        answer["Content-Disposition"] = f'attachment; filename="audit-{clock.now():%Y-%m-%d-%H%M%S}.{form}"'
+        return answer
+
+
+def _actor(request: HttpRequest) -> Any:
+    origin = {"ip": getattr(request, "client_ip", ""), "request_id": getattr(request, "request_id", "")}
+    return request.user.as_actor(**origin)  # type: ignore[union-attr]

@@ -10,6 +10,7 @@ from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin import helpers
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -17,9 +18,10 @@ from django.shortcuts import redirect
 from accounts import stepup
 from tenants import services
 from tenants.admin.site import actor_of, find, page, telling
-from tenants.models import Plan, Tenant
+from tenants.models import Plan, Run, Tenant
 from tenants.states import Desired, HoldKind, Status
 from zcplatform.lib.actors import Actor
+from zcplatform.lib.errors import ZCError
 
 MAX_AT_ONCE = 100  # a page of the list; more would not fit into one form
 
@@ -209,14 +211,46 @@ def bulk(name: str) -> Callable[[Any, HttpRequest, QuerySet[Tenant]], HttpRespon
             return None
         if verb.danger:
             stepup.require(request)
-        form = verb.form(request.POST if "sure" in request.POST or not verb.asks else None, tenants=tenants)
+        form = verb.form(request.POST if "sure" in request.POST else None, tenants=tenants)
         if not form.is_valid():
             return _ask(request, verb, tenants, form, action=f"bulk_{name}")
-        perform(request, verb, tenants, form.cleaned_data)
-        return None
+        if "dry" in request.POST:
+            tried = [try_out(actor_of(request), verb, tenant, form.cleaned_data) for tenant in tenants]
+            return _ask(request, verb, tenants, form, action=f"bulk_{name}", tried=tried)
+        done = [carry_out(actor_of(request), verb, tenant, form.cleaned_data) for tenant in tenants]
+        title = f"{verb.label}: {len([row for row in done if row.ok])} of {len(done)} asked for"
+        return page(request, "done.html", title=title, verb=verb, done=done, tenant=None)
 
     action.__name__ = f"bulk_{name}"
     return action
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a verb on one of many tenants; ``run`` where there is one to follow."""
+
+    tenant: Tenant
+    ok: bool
+    text: str
+    run: Run | None = None
+
+
+def carry_out(actor: Actor, verb: Verb, tenant: Tenant, data: dict[str, Any]) -> Outcome:
+    """Do it to one of many: a refusal leaves the others alone."""
+    try:
+        result = verb.act(actor, tenant, data)
+    except ZCError as error:
+        return Outcome(tenant, False, error.message)
+    return Outcome(tenant, True, verb.done, result if isinstance(result, Run) else None)
+
+
+def try_out(actor: Actor, verb: Verb, tenant: Tenant, data: dict[str, Any]) -> Outcome:
+    """What ``carry_out`` would answer: the same service, in a transaction that is taken back."""
+    with transaction.atomic():
+        found = carry_out(actor, verb, tenant, data)
+        transaction.set_rollback(True)
+    tenant.refresh_from_db()
+    return Outcome(tenant, found.ok, "Would be asked for" if found.ok else found.text)
 
 
 def perform(request: HttpRequest, verb: Verb, tenants: Sequence[Tenant], data: dict[str, Any]) -> None:
@@ -231,7 +265,12 @@ def perform(request: HttpRequest, verb: Verb, tenants: Sequence[Tenant], data: d
 
 
 def _ask(
-    request: HttpRequest, verb: Verb, tenants: Sequence[Tenant], form: forms.Form, action: str = ""
+    request: HttpRequest,
+    verb: Verb,
+    tenants: Sequence[Tenant],
+    form: forms.Form,
+    action: str = "",
+    tried: Sequence[Outcome] = (),
 ) -> HttpResponse:
     whom = tenants[0].slug if len(tenants) == 1 else f"{len(tenants)} tenants"
     context: dict[str, Any] = {
@@ -241,6 +280,8 @@ def _ask(
         "form": form,
         "button": f"{verb.label} {whom}",
         "action": action,
+        "rows": tried or [Outcome(tenant, True, "") for tenant in tenants],
+        "tried": bool(tried),
         "checkbox": helpers.ACTION_CHECKBOX_NAME,
     }
     return page(request, "ask.html", title=f"{verb.label} {whom}?", **context)

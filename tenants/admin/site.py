@@ -14,6 +14,7 @@ from django.template.response import TemplateResponse
 
 from accounts.admin import actor_of
 from tenants.models import Tenant
+from zcplatform.lib.admin_lists import CappedPaginator
 from zcplatform.lib.errors import ZCError
 
 __all__ = ["ReadOnlyAdmin", "actor_of", "find", "page", "refused_in", "telling"]
@@ -22,6 +23,7 @@ __all__ = ["ReadOnlyAdmin", "actor_of", "find", "page", "refused_in", "telling"]
 class ReadOnlyAdmin(admin.ModelAdmin):
     """Django's own ways to add, change and delete are shut; a subclass opens what has a service behind it."""
 
+    paginator = CappedPaginator
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER  # each would count the whole table
 

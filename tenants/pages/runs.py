@@ -77,12 +77,13 @@ def find(request: HttpRequest, public_id: UUID) -> tuple[Run, Viewer]:
 
 def story(run: Run, viewer: Viewer) -> dict[str, Any]:
     """What the page tells of a run, and nothing that is not so yet."""
-    tenant, failed = run.tenant, run.status == RunStatus.FAILED
+    tenant, failed, lines = run.tenant, run.status == RunStatus.FAILED, timeline(run)
     again = VERBS.get(AGAIN.get(run.kind, ""))
     latest = failed and not tenant.runs.filter(pk__gt=run.pk).exists()
     return {
         "run": run,
-        "lines": timeline(run),
+        "lines": lines,
+        "cause": "" if any(line.error == run.error for line in lines) else run.error,
         "seconds": ((run.finished_at or run.created_at) - (run.started_at or run.created_at)).total_seconds(),
         "retry": again if latest and again and can_do(viewer, again.name) else None,
         "delete": VERBS["delete"] if latest and can_do(viewer, "delete") and run.kind != "deprovision" else None,

@@ -233,11 +233,19 @@ def test_a_refusal_is_told_in_its_own_words_and_is_no_error_page(world, boss):
 
 def test_a_list_action_tells_of_each_and_goes_on_after_a_refusal(world, boss):
     up, down = world.tenant("Up", deploy=True), world.tenant("Downer")
-    answer = bulk(boss, [up, down], "restart")
-    assert told(answer) == [
-        "Not done for downer: This tenant is meant to be stopped; start it instead.",
-        f"Restart asked for: {up.slug}.",
+    asked = bulk(boss, [up, down], "restart")
+    assert asked.templates[0].name == "admin/tenants/ask.html"
+    before = Run.objects.count()
+    tried = bulk(boss, [up, down], "restart", sure="1", dry="1")
+    assert [(row.tenant.slug, row.ok) for row in tried.context["rows"]] == [("downer", False), (up.slug, True)]
+    assert Run.objects.count() == before
+    assert audited("tenant.restart") is None
+    answer = bulk(boss, [up, down], "restart", sure="1")
+    assert [(row.tenant.slug, row.ok, row.text) for row in answer.context["done"]] == [
+        ("downer", False, "This tenant is meant to be stopped; start it instead."),
+        (up.slug, True, "Restart asked for"),
     ]
+    assert answer.context["done"][1].run.kind == "restart"
 
 
 def test_a_list_action_that_hurts_asks_first(world, boss):
@@ -276,7 +284,10 @@ def test_deleting_several_wants_their_number_typed(world, boss):
     bulk(boss, tenants[:2], "delete", sure="1", typed="delete 3 tenants")
     assert not Tenant.objects.filter(desired=Desired.DELETED).exists()
     answer = bulk(boss, tenants[:2], "delete", sure="1", typed="delete 2 tenants")
-    assert told(answer) == ["Deletion asked for: one, two."]
+    assert [(row.tenant.slug, row.text) for row in answer.context["done"]] == [
+        ("one", "Deletion asked for"),
+        ("two", "Deletion asked for"),
+    ]
     assert list(Tenant.objects.exclude(desired=Desired.DELETED).values_list("slug", flat=True)) == ["keep"]
 
 
