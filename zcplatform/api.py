@@ -91,13 +91,13 @@ accounts.api.mount(api)
 tenants.api.mount(api)
 
 
-class Health(Schema):
+class Alive(Schema):
     """One word."""
 
     status: str
 
 
-@api.get("/health", response=Health, auth=None, tags=["platform"], summary="This process answers")
+@api.get("/health", response=Alive, auth=None, tags=["platform"], summary="This process answers")
 def health(request: HttpRequest) -> dict[str, str]:
     """Nothing more is said to anybody who asks."""
     return {"status": "ok"}
