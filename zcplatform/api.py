@@ -101,13 +101,13 @@ api.add_router("/monitoring", monitoring_router)
 api.add_router("/tenants", tenant_monitoring_router)
 
 
-class Health(Schema):
+class Alive(Schema):
     """One word."""
 
     status: str
 
 
-@api.get("/health", response=Health, auth=None, tags=["platform"], summary="This process answers")
+@api.get("/health", response=Alive, auth=None, tags=["platform"], summary="This process answers")
 def health(request: HttpRequest) -> dict[str, str]:
     """Nothing more is said to anybody who asks."""
     return {"status": "ok"}

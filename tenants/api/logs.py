@@ -54,5 +54,6 @@ def get_logs(request: HttpRequest, tenant_id: UUID, query: Query[LogQuery]) -> A
 
 
 def _followed(actor: Actor, tenant: Tenant, tail: int) -> Iterator[streams.Event | None]:
-    for text in operations.follow_logs(actor=actor, tenant=tenant, tail=tail):
-        yield streams.Event("lines", text.splitlines()) if text else None
+    """The first event comes at once, also where there is nothing yet."""
+    for turn, text in enumerate(operations.follow_logs(actor=actor, tenant=tenant, tail=tail)):
+        yield streams.Event("lines", text.splitlines()) if text or turn == 0 else None

@@ -74,6 +74,7 @@ def calm(settings, monkeypatch):
     """No limits left over from another test, no queue."""
     settings.API_REQUESTS_PER_MINUTE = 100_000
     monkeypatch.setattr("tenants.queue.async_task", lambda *a, **k: None)
+    monkeypatch.setattr("tenants.provisioning.steps.POLL_S", 0.2)
     permits.clear()
 
 
@@ -82,7 +83,7 @@ def engine(settings):
     """An engine of memory, and the node it serves."""
     from tenants import runtimes
 
-    settings.RUNTIMES = {**settings.RUNTIMES, "fake": "tests.fakes.FakeRuntime"}
+    settings.RUNTIMES = {**settings.RUNTIMES, "fake": "tests.fakes.ServingRuntime"}
     settings.RUNTIME = "fake"
     runtimes._driver.cache_clear()
     made = fakes.ENGINES["api"]
