@@ -9,13 +9,14 @@ from tenants.runtimes.base import AgentState, Observed
 from tenants.states import Reason
 
 CRASHES = 3
-NOBODY_THERE = ("refused", "broken")  # an engine's own proxy takes the connection and breaks it off
+NOBODY_THERE = ("refused", "broken", "flapping")  # an engine's own proxy takes the connection and breaks it off
 BAD_CONFIG_EXIT = 78  # EX_CONFIG of sysexits.h
 PROBES = {
     "timeout": "it did not answer in time",
     "refused": "nothing listens on its port",
     "broken": "it broke the connection",
     "too_large": "its answer is too large",
+    "flapping": "it ends and is started again and again",
     "status": "its answer is not that of a healthy agent",
 }
 
