@@ -237,15 +237,15 @@ def test_a_list_action_tells_of_each_and_goes_on_after_a_refusal(world, boss):
     assert asked.templates[0].name == "admin/tenants/ask.html"
     before = Run.objects.count()
     tried = bulk(boss, [up, down], "restart", sure="1", dry="1")
-    assert [(row.tenant.slug, row.ok) for row in tried.context["rows"]] == [("downer", False), (up.slug, True)]
+    assert [(row.tenant.slug, row.ok) for row in tried.context["rows"]] == [(up.slug, True), ("downer", False)]
     assert Run.objects.count() == before
     assert audited("tenant.restart") is None
     answer = bulk(boss, [up, down], "restart", sure="1")
     assert [(row.tenant.slug, row.ok, row.text) for row in answer.context["done"]] == [
-        ("downer", False, "This tenant is meant to be stopped; start it instead."),
         (up.slug, True, "Restart asked for"),
+        ("downer", False, "This tenant is meant to be stopped; start it instead."),
     ]
-    assert answer.context["done"][1].run.kind == "restart"
+    assert answer.context["done"][0].run.kind == "restart"
 
 
 def test_a_list_action_that_hurts_asks_first(world, boss):
