@@ -14,6 +14,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.views.decorators.http import require_safe
 
+from backups import results
 from monitoring.models import Heartbeat
 from zcplatform.lib.envelope import to_envelope
 from zcplatform.lib.errors import Forbidden
@@ -26,6 +27,7 @@ MAX_HEARTBEAT_AGE = timedelta(seconds=30)
 # Anybody may ask, and each real look takes the database's write lock for a moment: one per second and process.
 LOOK_SECONDS = 1.0
 _looked = (0.0, "")
+_stale = False
 _migrated = False
 
 
@@ -37,9 +39,14 @@ def health(_request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def readyz(_request: HttpRequest) -> HttpResponse:
-    """200 ``ok`` when requests can be served and work gets done, else 503 ``unready``; the log says why."""
+    """200 ``ok`` when requests can be served and work gets done, else 503 ``unready``; the log says why.
+
+    200 ``stale`` when that is so, but the last backup or restore drill failed or is overdue: no reason to send requests
+    elsewhere.
+    """
     fault = _fault()
-    return HttpResponse("unready" if fault else "ok", status=503 if fault else 200, content_type="text/plain")
+    word = "unready" if fault else "stale" if _stale else "ok"
+    return HttpResponse(word, status=503 if fault else 200, content_type="text/plain")
 
 
 def start(request: HttpRequest) -> HttpResponse:
@@ -83,11 +90,12 @@ def _page(request: HttpRequest, error: Exception) -> HttpResponse:
 
 
 def _fault() -> str:
-    global _looked
+    global _looked, _stale
     at, fault = _looked
     if time.monotonic() - at < LOOK_SECONDS:
         return fault
     found = _look()
+    _stale = not found and any(guard.fault for guard in results.guards())
     if found and found != fault:
         log.warning("unready", reason=found)
     _looked = (time.monotonic(), found)

@@ -166,7 +166,7 @@ def test_a_damaged_database(sound, tmp_path, monkeypatch):
     copy.chmod(0o600)
     damaged = connection.copy()
     damaged.settings_dict["NAME"] = str(copy)
-    monkeypatch.setattr(host, "connection", damaged)
+    monkeypatch.setattr(host.startup, "connection", damaged)
     level, what, _ = found("database")[0]
     damaged.close()
     assert level == "error"

@@ -98,9 +98,8 @@ def _server(url: str) -> Iterator[Any]:
 def _program(name: str, url: str, *options: str) -> None:
     given = dj_database_url.parse(url)
     argv = [name, *options]
-    argv += [f"--{key}={given[key.upper()]}" for key in ("host", "port") if given[key.upper()]]
-    argv += [f"--username={given['USER']}"] if given["USER"] else []
-    argv += [f"--dbname={given['NAME']}"]
+    where = {"host": given["HOST"], "port": given["PORT"], "username": given["USER"], "dbname": given["NAME"]}
+    argv += [f"--{option}={value}" for option, value in where.items() if value]
     env = {**os.environ, **({"PGPASSWORD": str(given["PASSWORD"])} if given["PASSWORD"] else {})}
     try:
         done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=LIMIT_S, check=False)
