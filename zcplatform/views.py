@@ -6,16 +6,19 @@ import time
 from datetime import timedelta
 
 import structlog
+from django.conf import settings
 from django.core.exceptions import SuspiciousOperation
 from django.db import DatabaseError, connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models.functions import Now
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.views.decorators.http import require_safe
 
 from backups import results
 from monitoring.models import Heartbeat
+from tenants.models import Tenant
+from tenants.routing.addresses import platform_hosts
 from zcplatform.lib.envelope import to_envelope
 from zcplatform.lib.errors import Forbidden
 from zcplatform.middleware import error_page, request_id_of
@@ -47,6 +50,20 @@ def readyz(_request: HttpRequest) -> HttpResponse:
     fault = _fault()
     word = "unready" if fault else "stale" if _stale else "ok"
     return HttpResponse(word, status=503 if fault else 200, content_type="text/plain")
+
+
+@require_safe
+def certificate(request: HttpRequest) -> HttpResponse:
+    """Caddy asks, at the first handshake for a name, whether to get a certificate for it: 200 for the platform's own
+    names and living tenants', 404 for all others. Only answered on this machine's own address."""
+    name = request.GET.get("domain", "").lower()
+    if request.get_host().rpartition(":")[0] not in ("127.0.0.1", "localhost"):
+        raise Http404
+    slug, _, domain = name.partition(".")
+    known = name in platform_hosts() or (
+        domain == settings.DOMAIN and Tenant.objects.alive().filter(slug=slug).exists()
+    )
+    return HttpResponse("ok" if known else "unknown", status=200 if known else 404, content_type="text/plain")
 
 
 def start(request: HttpRequest) -> HttpResponse:

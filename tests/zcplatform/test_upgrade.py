@@ -1,4 +1,4 @@
-"""``upgrade`` and what a start says about a database that is older, newer, damaged or gone. Real processes, real files."""
+"""``upgrade``, and what a start says about a database that is older, newer, damaged or gone. All real."""
 
 from __future__ import annotations
 
