@@ -1,5 +1,5 @@
 """The install guide, followed word for word in an empty folder: its own lines are what is run. Its places are moved
-into that folder, accounts and owners are left as they are, and where it says systemctl, the unit's own command is run."""
+into that folder, accounts and owners are left as they are, and where it says systemctl, its unit's command is run."""
 
 from __future__ import annotations
 
