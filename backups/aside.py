@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ def row_counts(using: str) -> dict[str, int]:
 
 def newest_migrations(using: str) -> dict[str, str]:
     """The newest applied migration of each app: their names begin with a number."""
-    applied: dict[str, Any] = MigrationRecorder(connections[using]).applied_migrations()
+    applied: Iterable[Any] = MigrationRecorder(connections[using]).applied_migrations()
     newest: dict[str, str] = {}
     for app, name in applied:
         newest[app] = max(name, newest.get(app, ""))

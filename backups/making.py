@@ -47,9 +47,8 @@ class Made:
 
 def make(output: Path, *, keep: int, say: Say, actor: Actor) -> Made:
     """See ``services.backup``."""
-    began = time.monotonic()
     try:
-        made = _make(output, keep, say, began)
+        made = archive_of(output, keep=keep, say=say)
     except (ZCError, OSError, DatabaseError) as error:
         known = error if isinstance(error, ZCError) else _fault(error)
         _tell_failure(known, actor)
@@ -63,12 +62,15 @@ def make(output: Path, *, keep: int, say: Say, actor: Actor) -> Made:
     return made
 
 
-def _make(output: Path, keep: int, say: Say, began: float) -> Made:
+def archive_of(output: Path, *, keep: int, say: Say, behind: bool = False) -> Made:
+    """The archive alone, with nothing written to the database. ``behind``: its schema may be older than this code, so
+    nothing is read by our models but counts; whoever restores it looks at the rest after migrating."""
+    began = time.monotonic()
     private_folder(output)
     marked = mark()
     with folder.alone(output), folder.staging(output, marked) as staged:
         failpoint("backup.begun")
-        about, took = _stage(staged, say)
+        about, took = _stage(staged, say, behind)
         failpoint("backup.staged")
         temporary = folder.temporary(output, marked)
         try:
@@ -83,7 +85,7 @@ def _make(output: Path, keep: int, say: Say, began: float) -> Made:
         return Made(str(path), size, about.database.size, round(took, 2), round(total, 2), about.wrapped, removed)
 
 
-def _stage(staged: Path, say: Say) -> tuple[Manifest, float]:
+def _stage(staged: Path, say: Say, behind: bool) -> tuple[Manifest, float]:
     """Everything that goes into the archive, and what is said of it; and the seconds that the snapshot took."""
     say("copying the database", 0, 0)
     began = time.monotonic()
@@ -92,7 +94,8 @@ def _stage(staged: Path, say: Say) -> tuple[Manifest, float]:
         took = time.monotonic() - began
         failpoint("backup.snapshot")
         ring = _copy_vault(staged)
-        verify_against(ring, using=copy.using)  # read after the snapshot, so the file knows at least its versions
+        if not behind:
+            verify_against(ring, using=copy.using)  # read after the snapshot, so the file knows at least its versions
         rows, migrations = aside.row_counts(copy.using), aside.newest_migrations(copy.using)
     names = [*_copy_small(staged), places.VAULT, copy.name]
     about = Manifest(

@@ -58,7 +58,7 @@ def put_back(archive: Path, *, say: Say, reason: str) -> Restored:
             say("putting it in place", 0, 0)
             connections.close_all()
             swap.forget(home, settings.DATABASE_URL)  # one earlier state at a time
-            moves = _moves(staged)
+            moves = _moves(staged, home)
             failpoint("restore.beside")
             swap.perform(home, moves, settings.DATABASE_URL)
             failpoint("restore.swapped")
@@ -80,14 +80,18 @@ def make_home() -> Path:
     return home
 
 
-def _moves(staged: Staged) -> list[Move]:
+def _moves(staged: Staged, home: Path) -> list[Move]:
     """Every file beside its place, whole and on the disk. Files that would not change are left as they are."""
     marked = swap.mark()
-    moves = [*_database_moves(staged, marked)]
-    for name, place in places.files().items():
-        source = staged.folder / name
-        if source.is_file() and not _same(source, place):
-            moves.append(_move(source, place, marked))
+    try:
+        moves = [*_database_moves(staged, marked)]
+        for name, place in places.files().items():
+            source = staged.folder / name
+            if source.is_file() and not _same(source, place):
+                moves.append(_move(source, place, marked))
+    except BaseException:
+        staging.clear(home)
+        raise
     return moves
 
 

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import DatabaseError, transaction
+from django.db.migrations.recorder import MigrationRecorder
 
 from tenants.records import JobResult
 from zcplatform.lib import clock
@@ -46,6 +47,11 @@ def note_failure(name: str, detail: str) -> None:
         log.exception("the failure of %s can't be written down", name)
 
 
+def last_good(name: str) -> datetime | None:
+    """When the job last ended well."""
+    return JobResult.objects.filter(name=name, ok=True).order_by("-at").values_list("at", flat=True).first()
+
+
 def guards() -> list[Guard]:
     """Both jobs as they stand; none of those that the settings switch off."""
     wanted = (
@@ -57,16 +63,20 @@ def guards() -> list[Guard]:
 
 def _guard(name: str, label: str, longest: timedelta) -> Guard:
     rows = JobResult.objects.filter(name=name).order_by("-at", "-pk")
-    newest, good = rows.first(), rows.filter(ok=True).first()
-    at = good.at if good else None
-    return Guard(name, label, at, _fault(newest, at, longest))
+    at = last_good(name)
+    return Guard(name, label, at, _fault(rows.first(), at, longest))
 
 
 def _fault(newest: JobResult | None, at: datetime | None, longest: timedelta) -> str:
     if newest is None:
-        return "has never been done"
+        return "has never been done" if _installed_before(clock.now() - longest) else ""
     if not newest.ok:
         return f"failed on {newest.at:%Y-%m-%d %H:%M} UTC: {newest.detail}"
     if at and clock.now() - at > longest:
         return f"was last done on {at:%Y-%m-%d %H:%M} UTC, more than {longest.total_seconds() / 3600:.0f} hours ago"
     return ""
+
+
+def _installed_before(moment: datetime) -> bool:
+    """Whether the installation is older than that: its first migration tells."""
+    return MigrationRecorder.Migration.objects.filter(applied__lt=moment).exists()

@@ -11,7 +11,16 @@ from backups.making import Made, Say
 from backups.restoring import Restored
 from zcplatform.lib.actors import Actor
 
-__all__ = ["Made", "Restored", "backup", "restore", "restore_drill", "undo_restore", "verify"]
+__all__ = [
+    "Made",
+    "Restored",
+    "backup",
+    "backup_before_migrating",
+    "restore",
+    "restore_drill",
+    "undo_restore",
+    "verify",
+]
 
 
 def silent(_what: str, _done: int, _total: int) -> None:
@@ -26,6 +35,12 @@ def backup(output: Path | None = None, *, keep: int = 0, say: Say = silent, acto
     archive's name, and is written down for alerts.
     """
     return making.make(Path(output or settings.BACKUP_DIR), keep=keep, say=say, actor=actor)
+
+
+def backup_before_migrating(*, say: Say = silent) -> Made:
+    """An archive of a database that may be older than this code, into ``BACKUP_DIR``; raises as ``backup``. Nothing is
+    written to the database; what restores it writes the audit row."""
+    return making.archive_of(Path(settings.BACKUP_DIR), keep=0, say=say, behind=True)
 
 
 def verify(archive: Path, *, say: Say = silent) -> Restored:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 
@@ -20,6 +21,6 @@ def drill() -> str:
     return services.restore_drill(actor=SYSTEM).archive
 
 
-def upkeep_home() -> dict[str, int]:
-    """The nightly cleaning-up."""
-    return upkeep.clean(Path(settings.HOME))
+def upkeep_home() -> dict[str, Any]:
+    """The nightly cleaning-up; without a vacuum, which stops the writers."""
+    return upkeep.maintain(Path(settings.HOME), vacuum=False, actor=SYSTEM)

@@ -12,7 +12,8 @@ from django.conf import settings
 from django.core.management import call_command
 from django.db import connection, transaction
 
-from zcplatform import keys
+from backups.services import backup_before_migrating
+from zcplatform import keys, startup
 from zcplatform.lib.errors import DependencyDown, Misconfigured
 from zcplatform.lib.home import make_folders
 
@@ -62,6 +63,13 @@ def _keys() -> str:
 
 
 def _database() -> str:
+    if startup.database_is_gone():
+        message = (
+            "The database is not there, but its vault key is: restore a backup, or move the key away to begin anew."
+        )
+        raise Misconfigured(message, type="database_missing")
+    if settings.INSTANCE and Path(settings.VAULT_KEY_FILE).exists() and startup.unapplied_migrations():
+        backup_before_migrating()  # one that fails half-way must leave a way back
     call_command("migrate", verbosity=0, interactive=False)
     if connection.vendor == "sqlite":
         Path(settings.DATABASES["default"]["NAME"]).chmod(0o600)

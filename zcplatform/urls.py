@@ -23,6 +23,7 @@ urlpatterns = [
     path("health", views.health),
     path("healthz", views.health),
     path("readyz", views.readyz),
+    path("internal/certificate", views.certificate),
 ]
 
 handler400 = "zcplatform.views.bad_request"

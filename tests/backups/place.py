@@ -8,8 +8,11 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.architecture import ROOT
 from tests.test_story import without_the_suite
@@ -65,6 +68,11 @@ class Place:
         shutil.copytree(self.folder, folder)
         extra = {k.removeprefix("ZCPLATFORM_"): v for k, v in self.env.items() if k.startswith("ZCPLATFORM_")}
         return Place(folder, **{k: v for k, v in extra.items() if k not in ("HOME", "CONFIG")})
+
+
+def some_slow(points: list[str], quick: Iterable[str]) -> list[Any]:
+    """Parameters of which only the ``quick`` ones run without ZC_SLOW=1: each is several processes."""
+    return [point if point in quick else pytest.param(point, marks=pytest.mark.slow) for point in points]
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ import pytest
 from backups import folder, manifest, snapshot
 from tests import processes
 from tests.backups.conftest import error_of
-from tests.backups.place import Place
+from tests.backups.place import Place, some_slow
 from vault import keyfile
 
 NAME = re.compile(r"zcplatform-backup-\d{4}-\d\d-\d\d-\d{6}\.tar\.gz")
@@ -131,7 +131,7 @@ POINTS = [
 ]
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("point", some_slow(POINTS, ["backup.named", "backup.snapshot", "backup.written"]))
 def test_killed_at_any_step_there_is_a_whole_archive_or_none_and_the_next_clears_up(two, tmp_path, point):
     out = tmp_path / "out"
     name, _, nth = point.partition("@")

@@ -48,7 +48,10 @@ def faults():
 
 
 def test_what_was_never_done_failed_or_is_too_old_is_a_fault(db):
-    assert faults() == {"backup": "has never been done", "restore-drill": "has never been done"}
+    assert faults() == {"backup": "", "restore-drill": ""}, "it has only just been installed"
+    weeks_later = clock.now() + timedelta(days=15)
+    with clock.use(lambda: weeks_later):
+        assert faults() == {"backup": "has never been done", "restore-drill": "has never been done"}
     for name in (results.BACKUP, results.DRILL):
         results.note(name, ok=True, detail="fine")
     assert faults() == {"backup": "", "restore-drill": ""}

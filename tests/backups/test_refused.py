@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 import json
@@ -29,7 +28,7 @@ class Forged:
                 self.order.append(info.name)
                 self.members[info.name] = tar.extractfile(info).read()
         self.path = folder / source.name
-        self.extra = []
+        self.extra, self.links = [], {}
 
     def about(self):
         return json.loads(self.members["manifest.json"])
@@ -47,19 +46,21 @@ class Forged:
         signed = {**json.loads(made.dump()), "signature": signing.sign(ring, made.signed())}
         self.members["manifest.json"] = json.dumps(signed).encode()
 
-    def write(self, level=1):
+    def write(self):
         raw = io.BytesIO()
         with tarfile.open(fileobj=raw, mode="w", format=tarfile.GNU_FORMAT) as tar:
             for name in self.order:
                 info = tarfile.TarInfo(name)
                 info.size, info.mode = len(self.members[name]), 0o600
+                if name in self.links:
+                    info.type, info.linkname, info.size = tarfile.SYMTYPE, self.links[name], 0
                 tar.addfile(info, io.BytesIO(self.members[name]))
             for info, content in self.extra:
                 tar.addfile(info, io.BytesIO(content))
-        out = io.BytesIO()
-        with gzip.GzipFile(filename="", fileobj=out, mode="wb", compresslevel=level, mtime=0) as zipped:
-            zipped.write(raw.getvalue())
-        self.path.write_bytes(out.getvalue())
+        with self.path.open("wb") as file:
+            out = archive._Gzip(file)
+            out.write(raw.getvalue())
+            out.end()
         return self.path
 
 
@@ -115,7 +116,7 @@ def test_f6_cut_anywhere_it_is_truncated(two, tmp_path, cut):
     assert error.value.type == "archive_truncated"
 
 
-@pytest.mark.parametrize("byte", range(10))
+@pytest.mark.parametrize("byte", [*range(16), 20, 47, -1, -8])
 def test_f6_not_even_the_bytes_that_nothing_checks_may_differ(two, tmp_path, byte):
     content = bytearray(two.archive.read_bytes())
     content[byte] ^= 1
@@ -130,7 +131,7 @@ def test_f6_through_the_command(two, tmp_path):
     path = tmp_path / two.archive.name
     path.write_bytes(whole[: len(whole) // 2])
     assert refused(two, path) == "archive_truncated"
-    path.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+    path.write_bytes(whole[:-4] + bytes([whole[-4] ^ 1]) + whole[-3:])
     assert refused(two, path) == "archive_damaged"
     path.write_bytes(whole + b"x")
     assert refused(two, path) == "archive_member"
@@ -175,8 +176,7 @@ def test_f3_f4_what_does_not_belong_is_named_and_nothing_is_unpacked_there(two, 
 
 
 def test_f3_a_link_in_the_place_of_a_member(two, forged, tmp_path):
-    forged.order.remove("keys/vault.json")
-    forged.extra = [entry("keys/vault.json", tarfile.SYMTYPE, "/etc/passwd")]
+    forged.links["keys/vault.json"] = "/etc/passwd"
     with pytest.raises(ArchiveRefused, match="symbolic link"):
         read(forged.write(), tmp_path / "inside")
 
@@ -212,13 +212,10 @@ def test_f4_a_member_is_missing(two, forged, tmp_path):
 
 def test_f5_a_bomb_is_found_while_it_unpacks(two, forged, tmp_path, monkeypatch):
     monkeypatch.setattr(archive, "FREE_BYTES", 1 << 20)
+    monkeypatch.setattr(archive, "MAX_RATIO", 100)
     database = manifest.SQLITE
     forged.members[database] = bytes(50 << 20)
     forged.describe()
-    with pytest.raises(ArchiveRefused) as error:
-        read(forged.write(9).rename(tmp_path / "bomb"), tmp_path / "inside")
-    # The header of a gzip at level 9 is not ours, which is refused first; with ours it is the ratio.
-    assert error.value.type == "archive_damaged"
     with pytest.raises(ArchiveRefused) as error:
         read(forged.write(), tmp_path / "inside")
     assert error.value.type == "archive_bomb"
@@ -334,7 +331,8 @@ def test_f7_a_row_that_refers_to_what_is_not_there(two, forged, tmp_path):
     on_database(
         forged,
         tmp_path,
-        "INSERT INTO tenant_members (tenant_id, user_id, role, created_at) VALUES (4711, 4711, 'owner', '2030-01-01')",
+        "INSERT INTO django_admin_log (action_time, object_repr, action_flag, change_message, user_id) "
+        "VALUES ('2030-01-01', 'x', 1, '', 4711)",
     )
     forged.describe(rows={})
     assert refused(two, forged.write()) == "archive_database_damaged"

@@ -13,7 +13,7 @@ import pytest
 
 from tests import processes
 from tests.backups.conftest import error_of
-from tests.backups.place import Place
+from tests.backups.place import Place, some_slow
 
 
 def leftovers(folder):
@@ -113,7 +113,9 @@ POINTS = [
 NOT_BEGUN = POINTS[: POINTS.index("private_files.replaced")]
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize(
+    "point", some_slow(POINTS, ["restore.examined", "swap.aside@2", "swap.journal", "swap.move@4", "swap.moved"])
+)
 def test_f11_killed_at_any_step_there_is_the_old_or_the_new_and_never_a_mixture(two, point):
     name, _, nth = point.partition("@")
     killed = two.home.run("restore", "--archive", str(two.archive), "--yes", failpoint=f"{name}=kill@{nth or 1}")

@@ -8,7 +8,11 @@ from importlib import import_module
 
 from tests.bench import Skipped, table
 
+<<<<<<< HEAD
 BENCHES = ("provision", "caddy", "api", "monitoring")
+=======
+BENCHES = ("provision", "caddy", "backup")
+>>>>>>> ops
 
 
 def main() -> None:

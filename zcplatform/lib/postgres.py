@@ -79,29 +79,18 @@ def _server(url: str) -> Iterator[Any]:
     """A connection beside the databases that are to be renamed."""
     import psycopg
 
-    given = dj_database_url.parse(url)
+    where, password = _where(another(url, "postgres"))
     try:
-        with psycopg.connect(
-            host=given["HOST"] or None,
-            port=given["PORT"] or None,
-            user=given["USER"] or None,
-            password=given["PASSWORD"] or None,
-            dbname="postgres",
-            autocommit=True,
-            connect_timeout=10,
-        ) as connection:
+        with psycopg.connect(where, password=password or None, autocommit=True, connect_timeout=10) as connection:
             yield connection
     except psycopg.OperationalError as error:
         raise DependencyDown(f"PostgreSQL does not do it: {error}", type="database_unavailable") from error
 
 
 def _program(name: str, url: str, *options: str) -> None:
-    given = dj_database_url.parse(url)
-    argv = [name, *options]
-    argv += [f"--{key}={given[key.upper()]}" for key in ("host", "port") if given[key.upper()]]
-    argv += [f"--username={given['USER']}"] if given["USER"] else []
-    argv += [f"--dbname={given['NAME']}"]
-    env = {**os.environ, **({"PGPASSWORD": str(given["PASSWORD"])} if given["PASSWORD"] else {})}
+    where, password = _where(url)
+    argv = [name, f"--dbname={where}", *options]
+    env = {**os.environ, **({"PGPASSWORD": password} if password else {})}
     try:
         done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     except FileNotFoundError as error:
@@ -112,3 +101,22 @@ def _program(name: str, url: str, *options: str) -> None:
         last = (done.stderr.strip().splitlines() or ["no word"])[-1]
         kind = "storage_full" if "No space left" in done.stderr else "database_unavailable"
         raise DependencyDown(f"{name}: {last}", type=kind)
+
+
+def _where(url: str) -> tuple[str, str]:
+    """The address in PostgreSQL's own words, with what stands behind its question mark, and the password apart."""
+    from psycopg.conninfo import make_conninfo
+
+    given = dj_database_url.parse(url)
+    named: dict[str, Any] = {
+        "host": given["HOST"],
+        "port": given["PORT"],
+        "user": given["USER"],
+        "dbname": given["NAME"],
+    }
+    options: dict[str, Any] = {
+        name: value for name, value in given.get("OPTIONS", {}).items() if isinstance(value, str)
+    }
+    return make_conninfo(**{name: value for name, value in named.items() if value}, **options), str(
+        given["PASSWORD"] or ""
+    )

@@ -51,7 +51,7 @@ def replace_private(path: Path, content: bytes) -> None:
 
 
 def private_folder(folder: Path) -> None:
-    """Make ``folder`` with mode 0700; Misconfigured ``loose_folder`` when others could read or replace what lies in it."""
+    """Make ``folder`` with mode 0700; Misconfigured ``loose_folder`` when others could read or replace files there."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     info = folder.stat()
     if info.st_uid not in (os.geteuid(), 0):
