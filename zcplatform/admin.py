@@ -15,12 +15,6 @@ from django.template.response import TemplateResponse
 from django.urls import path
 
 from accounts.pages import logout_page
-<<<<<<< HEAD
-=======
-from backups import results
-from tenants.models import Run, Tenant
-from tenants.states import Status
->>>>>>> ops
 
 _NOT_OURS = ("django_q", "otp_totp", "otp_static")
 
@@ -76,16 +70,3 @@ class PlatformAdminSite(AdminSite):
     def logout(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:  # type: ignore[override]
         """The platform's own, which is audited."""
         return logout_page(request)
-<<<<<<< HEAD
-=======
-
-
-def _fleet() -> dict[str, Any]:
-    counts = dict(Tenant.objects.alive().order_by().values_list("status").annotate(Count("pk")))
-    return {
-        "counts": [(status.value, counts[status]) for status in Status if status in counts],
-        "attention": Tenant.objects.filter(status=Status.ERROR).order_by("-updated_at")[:LAST],
-        "guards": results.guards(),
-        "runs": Run.objects.select_related("tenant").order_by("-pk")[:LAST],
-    }
->>>>>>> ops

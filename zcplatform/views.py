@@ -11,12 +11,7 @@ from django.core.exceptions import SuspiciousOperation
 from django.db import DatabaseError, connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models.functions import Now
-<<<<<<< HEAD
-from django.http import HttpRequest, HttpResponse
-=======
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import redirect
->>>>>>> ops
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 

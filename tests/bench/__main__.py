@@ -8,11 +8,7 @@ from importlib import import_module
 
 from tests.bench import Skipped, table
 
-<<<<<<< HEAD
-BENCHES = ("provision", "caddy", "api", "monitoring")
-=======
-BENCHES = ("provision", "caddy", "backup")
->>>>>>> ops
+BENCHES = ("provision", "caddy", "api", "monitoring", "backup")
 
 
 def main() -> None:
