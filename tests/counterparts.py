@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -44,6 +45,11 @@ def caddy_missing() -> str:
     return ""
 
 
+def promtool_missing() -> str:
+    """Prometheus' own checker of metrics and rules."""
+    return "" if shutil.which("promtool") else "promtool (Debian's package prometheus) is not installed"
+
+
 def slow_missing() -> str:
     return "" if os.environ.get("ZC_SLOW") == "1" else "runs with ZC_SLOW=1"
 
@@ -55,6 +61,7 @@ def root_missing() -> str:
 PROBES: dict[str, Callable[[], str]] = {
     "docker": docker_missing,
     "caddy": caddy_missing,
+    "promtool": promtool_missing,
     "slow": slow_missing,
     "root": root_missing,
 }

@@ -119,6 +119,7 @@ INSTALLED_APPS = [
     "django_q",
 ]
 MIDDLEWARE = [
+    "zcplatform.http_metrics.TimingMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "zcplatform.middleware.HeadersMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",

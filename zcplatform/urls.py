@@ -7,6 +7,7 @@ from django.urls import include, path
 
 from zcplatform import api_docs, views
 from zcplatform.api import api
+from zcplatform.metrics import metrics
 
 urlpatterns = [
     path("", views.start),
@@ -18,6 +19,7 @@ urlpatterns = [
     path("health", views.health),
     path("healthz", views.health),
     path("readyz", views.readyz),
+    path("metrics", metrics),
 ]
 
 handler400 = "zcplatform.views.bad_request"
