@@ -150,9 +150,9 @@ def resize(*, actor: Actor, tenant: Tenant, plan: str) -> Run | None:
     already has more channels or members than the plan allows.
     """
     chosen = _plan(plan)
-    _check_fits(tenant.agent_kind, chosen)
 
     def prepare(row: Tenant) -> None:
+        _check_fits(row.agent_kind, chosen)
         _check_counts(row, chosen)
         save(row, plan_id=chosen.pk)
 

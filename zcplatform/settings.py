@@ -286,4 +286,4 @@ for _secret in (
     METRICS_TOKEN,
     str(DATABASES["default"].get("PASSWORD") or ""),
 ):
-    remember(_secret)
+    remember(_secret, for_good=True)

@@ -139,6 +139,7 @@ def test_a_disk_that_fills_up(sound, monkeypatch, used, level):
     assert [found_level for found_level, _, _ in found("disk")] == ([level] if level else [])
 
 
+@pytest.mark.sqlite
 def test_a_database_that_others_can_read(sound):
     path = Path(connection.settings_dict["NAME"])
     path.chmod(0o640)
@@ -154,6 +155,7 @@ def test_a_database_that_is_not_migrated_is_one_fault_and_not_ten(sound, monkeyp
     assert {f.check for f in doctor.examine()} == {check.name for check in doctor.CHECKS if not check.needs_rows}
 
 
+@pytest.mark.sqlite
 def test_a_damaged_database(sound, tmp_path, monkeypatch):
     """A real one: a page of a copy is overwritten, and the copy is looked at."""
     copy = tmp_path / "copy.db"
