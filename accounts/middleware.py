@@ -46,6 +46,8 @@ def _login_of(request: HttpRequest) -> Login | None:
     login = logins.live(public_id).first() if public_id else None
     if login is None or request.session.get(SESSION_KEY) != str(login.user_id):
         return None
+    if login.user.second_factor_at and login.verified_at is None:
+        return None
     given = request.session.get(HASH_SESSION_KEY, "")
     hashes = (login.user.get_session_auth_hash(), *login.user.get_session_auth_fallback_hash())
     return login if any(constant_time_compare(given, known) for known in hashes) else None

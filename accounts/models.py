@@ -216,3 +216,53 @@ class RateWindow(models.Model):
 
     def __str__(self) -> str:
         return self.key
+
+
+class LoginCode(models.Model):
+    """The one live login code of an address, whether or not it has an account. A new one takes the row over."""
+
+    email = models.EmailField(unique=True)
+    code_hash = models.CharField(max_length=64)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    created_at = models.DateTimeField(default=clock.now)
+    expires_at = models.DateTimeField(db_index=True)
+    used_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "login_codes"
+
+    def __str__(self) -> str:
+        return f"login code of {self.email}"
+
+
+class Mail(models.Model):
+    """One mail that waits to be sent, or was. The text is sealed, and gone once the mail is on its way."""
+
+    recipient = models.EmailField()
+    subject = models.CharField(max_length=200)
+    sealed_text = models.TextField()
+    # A mail about logging in goes out only when the address has an account: who asks for a code is not told.
+    needs_account = models.BooleanField(default=False)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    error = models.CharField(max_length=200, blank=True)
+    created_at = models.DateTimeField(default=clock.now)
+    next_attempt_at = models.DateTimeField(default=clock.now)
+    expires_at = models.DateTimeField()
+    sent_at = models.DateTimeField(null=True)
+    failed_at = models.DateTimeField(null=True)
+    lease_until = models.DateTimeField(null=True)
+    lease_owner = models.CharField(max_length=80, blank=True)
+    epoch = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        db_table = "mails"
+        indexes = [
+            models.Index(
+                fields=["next_attempt_at"],
+                condition=models.Q(sent_at=None, failed_at=None),
+                name="mails_waiting",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.subject

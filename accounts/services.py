@@ -7,6 +7,7 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
 
+from accounts.access import require_super_admin
 from accounts.emails import normalise_email
 from accounts.logins import void_all
 from accounts.models import Role, User
@@ -15,6 +16,7 @@ from accounts.targets import target_of
 from audit.services import Target, record
 from zcplatform.lib.actors import Actor
 from zcplatform.lib.errors import Conflict, InvalidField
+from zcplatform.lib.text import check_text
 
 USER_FIELDS = ("name", "is_active", "is_superuser")
 VOIDING = frozenset({"is_active", "is_superuser"})
@@ -22,7 +24,13 @@ VOIDING = frozenset({"is_active", "is_superuser"})
 
 
 def create_user(email: str, *, actor: Actor, name: str = "", is_superuser: bool = False) -> User:
-    """Create a user without a password. InvalidField ``invalid_email``, Conflict ``email_taken``."""
+    """Create a user without a password; for whoever may invite people, and a super-admin only for super-admins.
+
+    InvalidField ``invalid_email``, Conflict ``email_taken``.
+    """
+    if is_superuser:
+        require_super_admin(actor)
+    name = check_text(name, field="name", max_length=100)
     address = normalise_email(email)
     try:
         with transaction.atomic():
@@ -36,8 +44,11 @@ def create_user(email: str, *, actor: Actor, name: str = "", is_superuser: bool 
 def update_user(user: User, *, actor: Actor, **changes: Any) -> User:
     """Change ``name``, ``is_active`` or ``is_superuser``; Conflict ``last_super_admin`` when nobody would be left.
 
-    A user who is made inactive, or super-admin or not, is out with their next request.
+    Forbidden but for super-admins. A user who is made inactive, or super-admin or not, is out with their next request.
     """
+    require_super_admin(actor)
+    if "name" in changes:
+        changes["name"] = check_text(changes["name"], field="name", max_length=100)
     unknown = set(changes) - set(USER_FIELDS)
     if unknown:
         raise TypeError(f"{sorted(unknown)[0]} can't be changed here.")
@@ -56,7 +67,13 @@ def update_user(user: User, *, actor: Actor, **changes: Any) -> User:
 
 
 def save_role(role: Role, *, actor: Actor) -> Role:
-    """Create or change a custom role; InvalidField for the name of a built-in one or an ability no role may have."""
+    """Create or change a custom role.
+
+    InvalidField ``role_reserved`` for the name of a built-in one, ``invalid_ability`` for an ability that no role may
+    have; Conflict ``role_taken``.
+    """
+    require_super_admin(actor)
+    role.label = check_text(role.label, field="label", max_length=80, required=True)
     role.abilities = sorted(set(role.abilities))
     refused = set(role.abilities) - set(ABILITIES) | set(role.abilities) & SUPER_ADMIN_ONLY
     if role.name in ROLES:
@@ -64,16 +81,20 @@ def save_role(role: Role, *, actor: Actor) -> Role:
     if refused:
         raise InvalidField(f"No role can have {', '.join(sorted(refused))}.", type="invalid_ability", field="abilities")
     verb = "create" if role._state.adding else "update"
-    with transaction.atomic():
-        role.save()
-        target = Target("role", role.name, role.label)
-        record(f"role.{verb}", actor=actor, target=target, detail={"abilities": role.abilities})
+    try:
+        with transaction.atomic():
+            role.save()
+            target = Target("role", role.name, role.label)
+            record(f"role.{verb}", actor=actor, target=target, detail={"abilities": role.abilities})
+    except IntegrityError as error:
+        raise Conflict(f"There is a role “{role.name}” already.", type="role_taken") from error
     forget_custom_roles()
     return role
 
 
 def delete_role(role: Role, *, actor: Actor) -> None:
     """Delete a custom role; members who have it may do nothing from then on."""
+    require_super_admin(actor)
     with transaction.atomic():
         target = Target("role", role.name, role.label)
         role.delete()

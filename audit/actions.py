@@ -60,6 +60,7 @@ ACTIONS: dict[str, str] = {
     "login.verify": "Second factor shown again",
     "api_key.create": "API key made",
     "api_key.revoke": "API key revoked",
+    "second_factor.codes": "New recovery codes made",
     "second_factor.enrol": "Second factor enrolled",
     "second_factor.remove": "Second factor removed",
     "alert_rule.create": "Alert rule made",

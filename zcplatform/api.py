@@ -12,11 +12,9 @@ from ninja import NinjaAPI, Schema
 from ninja.errors import HttpError, ValidationError
 from ninja.operation import Operation
 
-from accounts.api.me import router as me_router
+import accounts.api
 from accounts.auth import Credentials
-from monitoring.alerting.api.alerts import router as alerts_router
-from monitoring.alerting.api.notifiers import router as notifiers_router
-from monitoring.alerting.api.rules import router as rules_router
+from monitoring.alerting import api as alerting_api
 from zcplatform import __version__
 from zcplatform.lib.errors import InvalidField
 from zcplatform.middleware import json_error
@@ -89,10 +87,8 @@ api = PlatformAPI(
 )
 answer_errors(api)
 api.add_decorator(every_operation, mode="view")
-api.add_router("/users/me", me_router)
-api.add_router("/alerts", alerts_router)
-api.add_router("/alerts", rules_router)
-api.add_router("/alerts/notifiers", notifiers_router)
+accounts.api.mount(api)
+alerting_api.mount(api)
 
 
 class Health(Schema):

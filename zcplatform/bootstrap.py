@@ -19,8 +19,10 @@ Say = Callable[[str, str], None]
 """Called with the name of a part and what came of it."""
 
 
-def bootstrap(*, admin_email: str, say: Say) -> None:
+def bootstrap(*, admin_email: str, say: Say, second_factor: bool = False) -> dict[str, Any]:
     """Make folders, keys, database, plans, node, super-admin and schedules; look at the engine.
+
+    With ``second_factor`` the super-admin is enrolled, unless they are already, and what they need for it is returned.
 
     InvalidField for an address that is none. Misconfigured or DependencyDown when a part can't be done; running it
     again goes on from there.
@@ -30,6 +32,7 @@ def bootstrap(*, admin_email: str, say: Say) -> None:
     address = normalise_email(admin_email)  # before anything is made
     for name, part in _parts(address):
         say(name, part())
+    return _enrol(admin_email, say) if second_factor else {}
 
 
 def _parts(admin_email: str) -> Iterator[tuple[str, Callable[[], str]]]:
@@ -41,6 +44,7 @@ def _parts(admin_email: str) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "node", _node
     yield "engine", _engine
     yield "super-admin", lambda: _super_admin(admin_email)
+    yield "alert rules", _alert_rules
     yield "schedules", _schedules
 
 
@@ -139,6 +143,27 @@ def _super_admin(address: str) -> str:
     elif not user.is_superuser:
         raise Misconfigured(f"{address} exists and is no super-admin.", type="not_a_super_admin")
     return address
+
+
+def _enrol(email: str, say: Say) -> dict[str, Any]:
+    from accounts import second_factor
+    from accounts.emails import normalise_email
+    from accounts.models import User
+    from zcplatform.lib.actors import OPERATOR
+
+    user = User.objects.get(email=normalise_email(email))
+    if user.second_factor_at:
+        say("second factor", "there")
+        return {}
+    say("second factor", "enrolled")
+    return second_factor.enrol_by_operator(user, actor=OPERATOR).shown()
+
+
+def _alert_rules() -> str:
+    """Those that exist by default; one that somebody changed stays as it is."""
+    from monitoring.alerting.rules import DEFAULTS, ensure_defaults
+
+    return f"{len(DEFAULTS)} by default, {ensure_defaults()} new or renewed"
 
 
 def _schedules() -> str:

@@ -34,6 +34,9 @@ PERIODIC = (
     Periodic("trash-purge", "tenants.tasks.purge_trash", "17 3 * * *"),
     Periodic("idempotency-prune", "accounts.idempotency.prune", "47 3 * * *"),
     Periodic("rates-prune", "accounts.rates.prune", "23 * * * *"),
+    Periodic("mail", "accounts.mail.send_due", "* * * * * */30"),
+    Periodic("mail-prune", "accounts.mail.prune", "53 3 * * *"),
+    Periodic("codes-prune", "accounts.codes.prune", "29 * * * *"),
     Periodic("logins-prune", "accounts.logins.prune", "51 3 * * *"),
 )
 

@@ -116,6 +116,9 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django_htmx",
     "django_structlog",
+    "django_otp",
+    "django_otp.plugins.otp_totp",
+    "django_otp.plugins.otp_static",
     "django_q",
 ]
 MIDDLEWARE = [
@@ -226,9 +229,10 @@ EMAIL_HOST_PASSWORD = env.text("SMTP_PASSWORD", TOML.smtp.password)
 EMAIL_USE_TLS = env.flag("SMTP_STARTTLS", TOML.smtp.starttls)
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = env.text("SMTP_SENDER", TOML.smtp.sender)
-EMAIL_BACKEND = (
-    "django.core.mail.backends.smtp.EmailBackend" if EMAIL_HOST else "django.core.mail.backends.console.EmailBackend"
-)
+if EMAIL_HOST:
+    EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+else:  # codes on the console are for developers; elsewhere they would stand in a log
+    EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend" if DEBUG else "accounts.mail.NoServer"
 
 # --- alerts ----------------------------------------------------------------------------------------------
 NOTIFIERS = {

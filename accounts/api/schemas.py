@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from accounts.api_keys import MAX_DAYS
-from zcplatform.lib.schemas import In, Line, Out
+from zcplatform.lib.schemas import In, Line, Out, PageQuery
 
 Scope = Literal["read", "write", "admin"]
 
@@ -64,3 +64,115 @@ class LoginOut(Out):
     last_used_at: datetime = Field(description="Exact to a minute.")
     expires_at: datetime
     current: bool = Field(description="Whether this request came by it.")
+
+
+class MeOut(Out):
+    """Who calls, and with what."""
+
+    user: UserOut
+    credential: Literal["session", "token", "key"]
+    abilities: list[str] | None = Field(
+        None, description="What the scopes of the API key in use reach; null: everything that the user may."
+    )
+
+
+Email = Annotated[str, StringConstraints(min_length=3, max_length=1_016)]
+Code = Annotated[str, StringConstraints(min_length=1, max_length=32)]
+Token = Annotated[str, StringConstraints(min_length=1, max_length=2_000)]
+
+
+class CodeRequestIn(In):
+    """Where to send the code."""
+
+    email: Email = Field(examples=["dana@example.com"])
+
+
+class CodeRequestOut(Out):
+    """The same for every address."""
+
+    message: str
+    expires_in: int = Field(description="Seconds that a code works.")
+
+
+class CodeIn(In):
+    """The address and the code that was sent to it."""
+
+    email: Email = Field(examples=["dana@example.com"])
+    code: Code = Field(description="6 ASCII digits, as they were sent.", examples=["042917"])
+
+
+class SecondFactorIn(In):
+    """The second step of a login."""
+
+    token: Token = Field(description="The `second_factor_token` of the first step.")
+    code: Code = Field(description="6 digits of the authenticator app, or a recovery code.")
+
+
+class StepUpIn(In):
+    """The second factor, shown again."""
+
+    code: Code = Field(description="6 digits of the authenticator app, or a recovery code.")
+
+
+class RefreshIn(In):
+    """An unused refresh token."""
+
+    refresh_token: Token
+
+
+class TokensOut(Out):
+    """Either the two tokens, or what the second step needs: then the others are null."""
+
+    access_token: str | None = None
+    refresh_token: str | None = Field(None, description="Good for one exchange; a second use ends the session.")
+    token_type: Literal["Bearer"] = "Bearer"  # noqa: S105
+    expires_in: int | None = Field(None, description="Seconds that the access token works.")
+    second_factor_token: str | None = Field(None, description="Send it with a code to `auth/totp/verify`.")
+
+
+class UserIn(In):
+    """A new account."""
+
+    email: Email
+    name: Line = ""
+    is_superuser: bool = False
+
+
+class UserChange(In):
+    """What to change; what is absent stays."""
+
+    name: Annotated[Line, StringConstraints(max_length=100)] | None = None
+    is_active: bool | None = None
+    is_superuser: bool | None = None
+
+
+class UserQuery(PageQuery):
+    """Which accounts to list."""
+
+    search: Line | None = Field(None, description="Part of the address or name.")
+    is_active: bool | None = None
+    is_superuser: bool | None = None
+
+
+class RoleOut(Out):
+    """A role and what it may do."""
+
+    name: str
+    label: str
+    abilities: list[str]
+    built_in: bool
+
+
+class RoleIn(In):
+    """A new custom role."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,38}[a-z0-9]$", max_length=40)]
+    label: Line = Field(min_length=1, max_length=80)
+    abilities: list[Annotated[str, StringConstraints(max_length=40)]] = Field(max_length=100)
+
+
+class RoleChange(In):
+    """What to change; what is absent stays."""
+
+    label: Annotated[Line, StringConstraints(min_length=1, max_length=80)] | None = None
+    abilities: list[Annotated[str, StringConstraints(max_length=40)]] | None = Field(None, max_length=100)

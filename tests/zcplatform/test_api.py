@@ -19,7 +19,7 @@ from zcplatform.api import api as platform_api
 from zcplatform.lib.actors import OPERATOR
 
 KEYS = "users/me/api-keys"
-PUBLIC_WRITES: set[str] = set()
+PUBLIC_WRITES = {f"POST /api/auth/{name}" for name in ("otp/request", "otp/verify", "totp/verify", "refresh")}
 
 
 @pytest.fixture(autouse=True)
