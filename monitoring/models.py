@@ -29,8 +29,8 @@ class Sweep(models.Model):
     """One periodic sweep: its lease, and how the last turn went.
 
     ``epoch`` counts the turns: what is measured in turns (strikes, the pause before a restart) does not care for a
-    clock that jumps. ``lag_ms`` is by how much the last turn began later than one interval after the one before;
-    ``overruns`` counts the turns that found the one before still at work.
+    clock that jumps. ``finished_at`` is when a turn last ended well. ``lag_ms`` is by how much the last turn began
+    later than one interval after the one before; ``overruns`` counts the turns that found another still at work.
     """
 
     name = models.CharField(max_length=40, unique=True)

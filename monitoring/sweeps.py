@@ -42,11 +42,13 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Turn:
-    """``number`` counts the turns of this sweep; it goes up by one each time, whatever the clock does."""
+    """``number`` counts the turns of this sweep; it goes up by one each time, whatever the clock does. ``since`` is
+    when one last ended well."""
 
     sweep_id: int
     number: int
     lease_s: float
+    since: datetime | None
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -70,7 +72,7 @@ def run(name: str, *, every_s: float, lease_s: float, work: Callable[[Turn], Out
         Sweep.objects.filter(pk=row.pk).update(overruns=F("overruns") + 1)
         log.warning("sweep is still at work", extra={"sweep": name})
         return None
-    turn, before = Turn(row.pk, number, lease_s), row.started_at
+    turn, before = Turn(row.pk, number, lease_s, row.finished_at), row.started_at
     Sweep.objects.filter(pk=row.pk).update(started_at=Now())
     lag = _lag_ms(before, Sweep.objects.values_list("started_at", flat=True).get(pk=row.pk), every_s)
     began = time.monotonic()
@@ -82,7 +84,7 @@ def run(name: str, *, every_s: float, lease_s: float, work: Callable[[Turn], Out
     except Exception as error:
         _finish(turn, began, lag_ms=lag, error=scrub(f"{type(error).__name__}: {error}")[:ERROR_CAP])
         raise
-    _finish(turn, began, lag_ms=lag, items=outcome.items, failures=outcome.failures, error="")
+    _finish(turn, began, lag_ms=lag, items=outcome.items, failures=outcome.failures, error="", finished_at=Now())
     return outcome
 
 
@@ -98,7 +100,6 @@ def _finish(turn: Turn, began: float, **facts: object) -> None:
         Sweep.objects.all(),
         pk=turn.sweep_id,
         epoch=turn.number,
-        finished_at=Now(),
         duration_ms=round((time.monotonic() - began) * 1000),
         **facts,
     )

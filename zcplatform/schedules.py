@@ -26,6 +26,12 @@ class Periodic:
 
 PERIODIC = (
     Periodic("reconcile-sweep", "tenants.tasks.reconcile_sweep", "* * * * * */30"),
+    Periodic("health", "monitoring.tasks.sweep_health", "* * * * * */30"),
+    Periodic("resources", "monitoring.tasks.sweep_resources", "* * * * *"),
+    Periodic("disks", "monitoring.tasks.sweep_disks", "* * * * *"),
+    Periodic("usage", "monitoring.tasks.sweep_usage", "*/5 * * * *"),
+    Periodic("rollup", "monitoring.tasks.roll_up", "4-59/10 * * * *"),
+    Periodic("prune", "monitoring.tasks.prune", "37 4 * * *"),
     Periodic("due-runs", "tenants.tasks.enqueue_due_runs", "* * * * * */30"),
     Periodic("alerts", "monitoring.tasks.evaluate_alerts", "* * * * *"),
     Periodic("alert-messages", "monitoring.tasks.send_alerts", "* * * * * */30"),

@@ -142,7 +142,9 @@ def occupied(top):
     """Bytes on the disk of all that lies below ``top``: blocks, a file with several names once, other file systems
     left out. Two descriptors whatever the depth: the way back up is taken only where it leads to where we came from.
     A folder that is moved meanwhile, or takes longer than a minute, is counted in part."""
-    until, seen, above = time.monotonic() + SIZE_S, set(), []
+    until = time.monotonic() + SIZE_S
+    seen: set[int] = set()
+    above: list[tuple[int, list[str]]] = []
     here = os.open(".", DIRECTORY, dir_fd=top)
     device = os.fstat(here).st_dev
     total, folders = listed(here, device, seen)

@@ -194,15 +194,15 @@ def observed(run: RunDir, record: dict[str, Any]) -> Observed:
 
 
 def reading(record: dict[str, Any], state: dict[str, Any]) -> Reading | None:
-    """What the agent and its keeper use; None when it does not run. One life is that of the keeper, which takes in
-    the CPU time of whatever ended below it."""
+    """What the agent uses; None when it does not run. A start by its keeper begins a new life too. The CPU time of
+    what it left behind to the keeper, and has ended, is lost."""
     if state.get("phase") != "running" or not alive(state):
         return None
-    keeper, start = state["shim"]
+    keeper, _ = state["shim"]
     tree = shim_tree.descendants(keeper)
     return Reading(
-        life=f"{state['boot'][:8]}:{keeper}:{start}",
-        cpu_us=sum(map(shim_tree.cpu_us, [keeper, *tree])),
+        life=f"{state['boot'][:8]}:{keeper}:{state['started_at']}",
+        cpu_us=sum(map(shim_tree.cpu_us, tree)),
         mem_bytes=sum(map(shim_tree.proportional, tree)),
         mem_limit=record["job"]["memory_mb"] * 1_048_576,
         net_in=None,
