@@ -17,7 +17,7 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
-from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import CollectorRegistry, Histogram, disable_created_metrics
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
@@ -27,6 +27,7 @@ VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 DOOR = "door"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
+disable_created_metrics()  # the files of several processes know no such time either
 _registry = CollectorRegistry()
 _durations = Histogram(
     "zcplatform_http_request_duration_seconds",

@@ -237,6 +237,7 @@ else:  # codes on the console are for developers; elsewhere they would stand in 
 
 # --- alerts ----------------------------------------------------------------------------------------------
 NOTIFIERS = {
+    "mail": "monitoring.alerting.notifiers.mail.MailNotifier",
     "webhook": "monitoring.alerting.notifiers.webhook.WebhookNotifier",
     "slack": "monitoring.alerting.notifiers.slack.SlackNotifier",
     "telegram": "monitoring.alerting.notifiers.telegram.TelegramNotifier",

@@ -17,6 +17,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from accounts import mail
 from monitoring import heartbeats
 from monitoring.alerting.models import Alert, Delivery
 from monitoring.exposition.ledger import Histogram, Ledger
@@ -29,7 +30,7 @@ Samples = Iterable[tuple[tuple[str, ...], float | int | None]]
 
 
 class RowsCollector(Collector):
-    """Everything that follows from rows, in a constant number of queries."""
+    """Everything that follows from rows, in a number of queries that does not grow with the tenants."""
 
     def __init__(self, ledger: Ledger, version: str) -> None:
         self.ledger, self.version = ledger, version
@@ -96,6 +97,9 @@ def _workers() -> Iterator[Metric]:
     beats = Heartbeat.objects.filter(name__in=heartbeats.CLUSTERS).annotate(now=Now()).order_by("name")
     ages = [((b.name,), max((b.now - b.beat_at).total_seconds(), 0.0)) for b in beats]
     depth = [((name,), queued.get(name, 0)) for name in heartbeats.CLUSTERS]
+    yield _gauge(
+        "mail_oldest_waiting_seconds", "Age of the oldest mail that waits.", [], [((), mail.queue_age_s() or 0)]
+    )
     yield _gauge("queue_tasks", "Tasks in a queue.", ["cluster"], depth)
     yield _gauge("worker_heartbeat_age_seconds", "Age of a worker cluster's last sign of life.", ["cluster"], ages)
 
@@ -120,11 +124,11 @@ def _jobs() -> Iterator[Metric]:
     names = JobResult.objects.order_by("name").values_list("name", flat=True).distinct()
     last = [row for name in names if (row := JobResult.objects.filter(name=name).order_by("-at", "-pk").first())]
     good = [JobResult.objects.filter(name=row.name, ok=True).order_by("-at").first() for row in last]
-    yield _gauge("job_last_ok", "1 when a job's last turn ended well.", ["job"], [((r.name,), r.ok) for r in last])
+    yield _gauge("job_last_ok", "1 when a job's last turn ended well.", ["name"], [((r.name,), r.ok) for r in last])
     ended = [((r.name,), _at(r.at)) for r in last]
-    yield _gauge("job_last_end_timestamp_seconds", "When a job's last turn ended.", ["job"], ended)
+    yield _gauge("job_last_end_timestamp_seconds", "When a job's last turn ended.", ["name"], ended)
     succeeded = [((r.name,), _at(r.at)) for r in good if r]
-    yield _gauge("job_last_success_timestamp_seconds", "When a job last ended well.", ["job"], succeeded)
+    yield _gauge("job_last_success_timestamp_seconds", "When a job last ended well.", ["name"], succeeded)
 
 
 def _alerting() -> Iterator[Metric]:
