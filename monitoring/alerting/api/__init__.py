@@ -7,6 +7,7 @@ from ninja import NinjaAPI
 from monitoring.alerting.api.alerts import router as alerts
 from monitoring.alerting.api.notifiers import router as notifiers
 from monitoring.alerting.api.rules import router as rules
+from monitoring.alerting.api.uptime import router as uptime
 
 
 def mount(api: NinjaAPI) -> None:
@@ -14,3 +15,4 @@ def mount(api: NinjaAPI) -> None:
     api.add_router("/alerts", alerts)
     api.add_router("/alerts", rules)
     api.add_router("/alerts/notifiers", notifiers)
+    api.add_router("/tenants", uptime)
