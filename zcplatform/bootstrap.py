@@ -44,7 +44,7 @@ def _parts(admin_email: str) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "node", _node
     yield "engine", _engine
     yield "super-admin", lambda: _super_admin(admin_email)
-    yield "alert rules", _alert_rules
+    yield "alerts", _alert_rules
     yield "schedules", _schedules
 
 
