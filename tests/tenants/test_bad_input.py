@@ -123,3 +123,16 @@ def test_a_strangers_bad_input_tells_no_more_than_a_good_one(world, act):
         act(UserFactory().as_actor(), tenant)
     assert raised.value.message == NotFound().message
     assert AuditEntry.objects.order_by("-id").first().action == "access.denied"
+
+
+# --- agents that can't start without a model -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("agent", ["nanobot", "zeroclaw"])
+def test_an_agent_that_needs_a_model_is_not_deployed_without_one(world, agent):
+    PlanFactory(slug="pro")
+    world.node()
+    assert refused(lambda: world.tenant(agent=agent, deploy=True)) == "model_required"
+    draft = world.tenant(agent=agent)
+    for act in (services.deploy, services.start):
+        assert refused(lambda act=act: act(actor=OPERATOR, tenant=draft)) == "model_required"

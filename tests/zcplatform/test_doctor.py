@@ -253,7 +253,8 @@ def test_agents_that_share_the_platforms_user(sound, monkeypatch, allowed, level
     monkeypatch.setattr(fakes.FakeRuntime, "check", lambda _self: EngineInfo("process", "6.1", detail))
     (found_level, what, todo), *_ = found("engine")
     assert (found_level, "/srv/closed is closed to others" in what) == (level, True)
-    assert todo.startswith("Run: chmod o+x /srv/closed")
+    assert todo.startswith("Let others pass through it: chmod o+x /srv/closed.")
+    assert ("ZCPLATFORM_ALLOW_UNPRIVILEGED_PROCESS" in todo) == (not allowed)  # no flag is advised that is set already
 
 
 def test_a_router_that_does_not_answer(sound, monkeypatch):
