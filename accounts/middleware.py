@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from functools import partial
+from urllib.parse import urlencode, urlsplit
 
 from asgiref.sync import sync_to_async
 from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.auth.models import AnonymousUser
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.utils.crypto import constant_time_compare
 from django.utils.functional import SimpleLazyObject
 
 from accounts import logins
 from accounts.models import Login, User
+from zcplatform.lib.errors import Forbidden
 
 
 class LoginMiddleware(AuthenticationMiddleware):
@@ -26,6 +29,15 @@ class LoginMiddleware(AuthenticationMiddleware):
         """Nothing is read before somebody asks."""
         request.user = SimpleLazyObject(lambda: user_of(request))  # type: ignore[assignment]
         request.auser = partial(sync_to_async(user_of), request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        """Whoever has to show their second factor again does so on a page, and comes back. Routes of the API answer
+        for themselves."""
+        if not (isinstance(error, Forbidden) and error.type == "step_up_required"):
+            return None
+        came_from = urlsplit(request.headers.get("referer", "")).path
+        place = request.get_full_path() if request.method == "GET" else came_from or "/account"
+        return redirect(f"/login/again?{urlencode({'next': place})}")
 
 
 def user_of(request: HttpRequest) -> User | AnonymousUser:

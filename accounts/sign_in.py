@@ -61,6 +61,13 @@ def open_api_login(user: User, *, by: str, verified: bool, origin: dict[str, str
     return issued
 
 
+def close_browser_login(user: User, login: Login, *, audit: dict[str, str]) -> None:
+    """Log a browser out: its login ends, whatever becomes of its cookie."""
+    with transaction.atomic():
+        logins.end(Login.objects.filter(pk=login.pk))
+        record("login.end", actor=user.as_actor(**audit), target=target_of(user))
+
+
 def note_refusal(user: User, *, by: str, audit: dict[str, str]) -> None:
     """Record that somebody who is not known to be ``user`` failed to log in as them."""
     stranger = Actor(label="anonymous", ip=audit["ip"], request_id=audit["request_id"])

@@ -52,6 +52,7 @@ ACTIONS: dict[str, str] = {
     "role.update": "Custom role changed",
     "role.delete": "Custom role deleted",
     "login.link": "Login link made",
+    "login.link_used": "Login link used, second factor awaited",
     "login.success": "Logged in",
     "login.refused": "Login refused",
     "login.end": "Logged out",

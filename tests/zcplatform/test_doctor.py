@@ -331,3 +331,19 @@ def test_versions_are_compared_as_numbers():
     assert fleet._older("2.9", (2, 11))
     assert not fleet._older("10.0", (2, 11))
     assert not fleet._older("unknown", (2, 11))
+
+
+def test_mail_that_waits_for_long(sound):
+    from django.db import transaction
+
+    from accounts import mail
+    from accounts.models import Mail
+
+    with transaction.atomic():
+        mail.queue("dana@example.com", "S", "T")
+    assert found("mail") == []
+    Mail.objects.update(created_at=clock.now() - timedelta(minutes=5), error="The mail server does not answer.")
+    level, what = only("mail")
+    assert level == "error"
+    assert what.startswith("The oldest mail has waited 30")
+    assert what.endswith("does not answer.")

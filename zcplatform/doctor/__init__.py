@@ -25,6 +25,7 @@ CHECKS = (
     Check("clock", "the clocks of host, database and disk agree", host.clocks),
     Check("vault", "the key file and the database belong together", host.vault),
     Check("audit", "the chain is unbroken", host.audit),
+    Check("mail", "no mail waits for long", host.mail_queue),
     Check("engine", "every node's engine answers", fleet.engines),
     Check("router", "the router answers and has every route", fleet.routing),
     Check("agents", "what runs is what should run", fleet.differences),

@@ -14,6 +14,8 @@ from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connection
 
+from accounts.mail import queue_age_s
+from accounts.models import Mail
 from audit.models import AuditEntry
 from audit.services import verify_chain
 from vault.services import verify_keyring
@@ -25,6 +27,7 @@ from zcplatform.lib.private_files import check_private
 
 DISK_WARN, DISK_FULL = 0.80, 0.95
 SKEW_S = 2.0
+MAIL_WAIT_S = 120.0
 FUTURE = timedelta(minutes=1)
 MODES = ((".", 0o711), ("tenants", 0o711), ("run", 0o711), ("trash", 0o700))
 
@@ -153,3 +156,12 @@ def audit() -> Looked:
         yield "error", verdict.fault.message, todo
     else:
         yield "ok", f"{verdict.count} rows unbroken, walked in {time.monotonic() - began:.1f} s", ""
+
+
+def mail_queue() -> Looked:
+    """Mail that waits for long: people who wait for a code can't log in."""
+    waited = queue_age_s()
+    if waited is not None and waited > MAIL_WAIT_S:
+        why = Mail.objects.filter(sent_at=None, failed_at=None).exclude(error="").values_list("error", flat=True).last()
+        what = f"The oldest mail has waited {waited:.0f} s." + (f" {why}" if why else "")
+        yield "error", what, "Run: zcplatform test_smtp --to YOUR-ADDRESS"
