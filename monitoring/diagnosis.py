@@ -9,12 +9,14 @@ from tenants.runtimes.base import AgentState, Observed
 from tenants.states import Reason
 
 CRASHES = 3
+NOBODY_THERE = ("refused", "broken", "flapping")  # an engine's own proxy takes the connection and breaks it off
 BAD_CONFIG_EXIT = 78  # EX_CONFIG of sysexits.h
 PROBES = {
     "timeout": "it did not answer in time",
     "refused": "nothing listens on its port",
     "broken": "it broke the connection",
     "too_large": "its answer is too large",
+    "flapping": "it ends and is started again and again",
     "status": "its answer is not that of a healthy agent",
 }
 
@@ -34,7 +36,7 @@ def _judge(tenant: Tenant, seen: Observed, probe: str) -> tuple[Reason, str]:
         return Reason.BAD_CONFIG, f"The agent does not accept its configuration: it ended{code}."
     if seen.port is not None and seen.port != tenant.port:
         return Reason.PORT_CONFLICT, f"The agent listens at port {seen.port} instead of {tenant.port}."
-    if ended >= CRASHES:
+    if ended >= CRASHES or (ended and probe in NOBODY_THERE):
         return Reason.CRASH_LOOP, f"The agent ended {ended} times{code}."
     return Reason.UNHEALTHY, f"The agent fails its health check: {PROBES.get(probe, probe)}."
 

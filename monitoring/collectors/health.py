@@ -10,12 +10,12 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from django.db.models import Q
 
-from monitoring import diagnosis, probing, strikes, sweeps
+from monitoring import diagnosis, flapping, probing, strikes, sweeps
 from monitoring.models import HealthState
 from monitoring.strikes import Act, Memory, Verdict
 from tenants import health, reconcile, services
@@ -39,6 +39,7 @@ ACTS_PER_TURN = 10
 COLUMNS = (
     *("pk", "node_id", "node__address", "port", "agent_kind", "status", "health"),
     *("health_state__strikes", "health_state__successes", "health_state__restarts"),
+    "health_state__evidence",
 )
 OURS = (Reason.UNHEALTHY, Reason.OOM_KILLED, Reason.CRASH_LOOP, Reason.BAD_CONFIG, Reason.PORT_CONFLICT)
 
@@ -54,6 +55,7 @@ class Watched:
     in_error: bool
     health: str
     memory: Memory
+    flaps: int
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ def _watched(row: Mapping[str, Any]) -> Watched:
         in_error=row["status"] == Status.ERROR,
         health=row["health"],
         memory=Memory(bad or 0, good or 0, tuple(restarts or ())),
+        flaps=flapping.flaps_of(row["health_state__evidence"]),
     )
 
 
@@ -147,6 +150,8 @@ def _trouble(node_id: int, *, failing: int, asked: int) -> str:
 
 
 def _judge(watched: Watched, verdict: Verdict, why: str, turn: int) -> Judged:
+    if verdict == Verdict.OK and watched.flaps >= flapping.LIMIT:
+        verdict, why = Verdict.FAILING, "flapping"
     memory, act = strikes.judge(watched.memory, verdict, in_error=watched.in_error, turn=turn)
     return Judged(watched, verdict, why, memory, act)
 
@@ -158,14 +163,15 @@ def _remember(judged: Iterable[Judged]) -> None:
     health.note({j.watched.pk: Health(j.verdict) for j in differs}, {j.watched.pk: j.why for j in differs})
     moved = [j for j in items if j.memory != j.watched.memory or j.watched.health != j.verdict]
     for j in moved:
-        _keep(j.watched.pk, j.memory, why=j.why, is_new=j.watched.health != j.verdict)
+        _keep(j.watched, j.memory, why=j.why, is_new=j.watched.health != j.verdict)
 
 
-def _keep(tenant_id: int, memory: Memory, *, why: str = "", is_new: bool = False) -> None:
-    fields = {**asdict(memory), "restarts": list(memory.restarts), "evidence": {"probe": why} if why else {}}
+def _keep(watched: Watched, memory: Memory, *, why: str = "", is_new: bool = False) -> None:
+    evidence = flapping.with_flaps({"probe": why} if why else {}, watched.flaps)
+    fields = {**asdict(memory), "restarts": list(memory.restarts), "evidence": evidence}
     since = {"since": clock.now()}
     HealthState.objects.update_or_create(
-        tenant_id=tenant_id, defaults={**fields, **(since if is_new else {})}, create_defaults={**fields, **since}
+        tenant_id=watched.pk, defaults={**fields, **(since if is_new else {})}, create_defaults={**fields, **since}
     )
 
 
@@ -202,6 +208,6 @@ def _mend(tenant: Tenant, item: Judged, turn: sweeps.Turn) -> None:
     if now:
         services.restart(actor=SYSTEM, tenant=tenant, cause=f"{reason}: {detail}")
         with turn.writing():
-            _keep(tenant.pk, strikes.restarted(item.memory, turn.number), why=item.why)
+            _keep(replace(item.watched, flaps=0), strikes.restarted(item.memory, turn.number), why=item.why)
     elif health.give_up(tenant=tenant, reason=reason, detail=detail):
         reconcile.sync_routes()

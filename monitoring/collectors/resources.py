@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
-from monitoring import host, series, sweeps
+from monitoring import flapping, host, series, sweeps
 from monitoring.models import HostSnapshot, ResourceCounter
 from tenants.models import Node, Tenant
 from tenants.runtimes import runtime_for
@@ -61,6 +61,7 @@ def _work(turn: sweeps.Turn) -> sweeps.Outcome:
     with turn.writing():
         series.insert(series.INSERT_SNAPSHOT, rows)
         series.insert(series.UPSERT_COUNTER, [_counter(item, read_us) for item in measured])
+        flapping.note(*_lives(measured, before))
         HostSnapshot.objects.bulk_create([host.snapshot(ts, last)], ignore_conflicts=True)
     return sweeps.Outcome(asked, asked - len(measured))
 
@@ -112,6 +113,13 @@ def _delta(before: ResourceCounter, was: int | None, now: Reading, value: int | 
     if now.life != before.life or (value < was and not now.life):
         return value
     return max(0, value - was)
+
+
+def _lives(measured: list[Measured], before: Mapping[int, ResourceCounter]) -> tuple[set[int], set[int]]:
+    """Who lives another life than at the last reading, and who the same; where lives have no names nobody knows."""
+    known = [(m, before[m.tenant].life) for m in measured if m.tenant in before and before[m.tenant].life]
+    reborn = {m.tenant for m, life in known if m.reading.life not in ("", life)}
+    return reborn, {m.tenant for m, _ in known} - reborn
 
 
 def _row(item: Measured, before: ResourceCounter | None, ts: int, read_us: int) -> tuple[int | None, ...]:

@@ -53,24 +53,24 @@ class Listeners:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         port = writer.get_extra_info("sockname")[1]
         self.asked[port] += 1
-        with suppress(OSError, asyncio.IncompleteReadError):
+        with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             mode = self.modes[port]
             if mode != "drop":
                 await reader.readuntil(b"\r\n\r\n")
-                await self._answer(mode, self.bodies.get(port, b"{}"), writer)
+                await self._answer(mode, self.bodies.get(port, b"{}"), reader, writer)
         writer.close()
 
-    async def _hang(self) -> None:
-        """For a minute, or until as many hang as ``hold_until`` says."""
+    async def _hang(self, reader: asyncio.StreamReader) -> None:
+        """For a minute, until whoever asked is gone, or until as many hang as ``hold_until`` says."""
         self.hung += 1
         for _ in range(600):
-            if self.hold_until and self.hung >= self.hold_until:
+            if reader.at_eof() or (self.hold_until and self.hung >= self.hold_until):
                 break
             await asyncio.sleep(0.1)
 
-    async def _answer(self, mode: str, body: bytes, writer: asyncio.StreamWriter) -> None:
+    async def _answer(self, mode: str, body: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if mode == "hang":
-            await self._hang()
+            await self._hang(reader)
             return
         status = {"503": "503 No", "302": f"302 Found\r\nLocation: {body.decode()}"}.get(mode, "200 OK")
         length = 10_000_000 if mode in ("drip", "flood") else len(body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -9,14 +10,16 @@ from django.db.models.functions import Now
 
 from audit.models import AuditEntry
 from monitoring import probing, sweeps
-from monitoring.collectors import health
+from monitoring.collectors import health, resources
 from monitoring.models import HealthState, Sweep
 from tenants import reconcile, services
 from tenants.models import Event, Tenant
-from tenants.runtimes.base import AgentState
+from tenants.runtimes.base import AgentState, Reading
 from tenants.states import Desired, Health, Reason, RunKind, Status
 from zcplatform.lib import clock
 from zcplatform.lib.actors import OPERATOR
+
+READING = Reading("life", 5_000_000, 7_000_000, 256 * 1_048_576, 100, 200, 3)
 
 
 @pytest.fixture(autouse=True)
@@ -204,6 +207,39 @@ def test_not_everybody_is_restarted_in_the_same_turn(world, monkeypatch):
     for expected in (0, 0, 1, 2, 3):
         turns(1)
         assert sum(t.runs.filter(kind=RunKind.RESTART).exists() for t in tenants) == expected
+
+
+def test_one_that_ends_and_starts_and_answers_in_between_is_a_crash_loop(world, monkeypatch):
+    tenant = world.tenant(deploy=True)
+    agent = world.agents()[0]
+    for minute in range(6):
+        # Ended and started again by its engine: another life each minute, and well whenever it is asked.
+        agent.reading = replace(READING, life=f"life {minute}")
+        agent.restarts, agent.exit_code, agent.started_at = 3 + minute, 1, clock.now()
+        monkeypatch.setattr(resources.time, "monotonic_ns", lambda now=minute: now * 60_000_000_000)
+        resources.sweep()
+        health.sweep()
+        if minute < 4:
+            assert world.fresh(tenant).health == Health.OK
+    assert world.fresh(tenant).health == Health.FAILING
+    turns(2)
+    run = tenant.runs.get(kind=RunKind.RESTART)
+    assert run.params["cause"].startswith("crash_loop: The agent ended")
+    world.drive(run)
+    turns(1)
+    assert world.fresh(tenant).health == Health.OK, "it begins anew"
+
+
+def test_one_that_ends_now_and_then_is_not(world, monkeypatch):
+    tenant = world.tenant(deploy=True)
+    agent = world.agents()[0]
+    for minute in range(40):
+        agent.reading = replace(READING, life=f"life {minute // 4}")
+        monkeypatch.setattr(resources.time, "monotonic_ns", lambda now=minute: now * 60_000_000_000)
+        resources.sweep()
+    turns(4)
+    assert world.fresh(tenant).health == Health.OK
+    assert not tenant.runs.filter(kind=RunKind.RESTART).exists()
 
 
 def test_one_in_error_that_answers_again_is_taken_back_by_a_run(world):

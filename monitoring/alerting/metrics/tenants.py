@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
-from django.db.models import OuterRef, QuerySet, Subquery
+from django.db.models import QuerySet
 
-from monitoring.alerting.metrics.fleet import FRESH_S, share
+from monitoring import queries
+from monitoring.alerting.metrics.fleet import share
 from monitoring.alerting.metrics.registry import Reading, Scope, metric
-from monitoring.models import HealthState, ResourceCounter, ResourceSnapshot
+from monitoring.models import HealthState, ResourceCounter
 from tenants import quotas
 from tenants.models import Tenant
 from tenants.states import Desired, Health, Status
-from zcplatform.lib import clock
 
 _HEALTH = {Health.OK: 0.0, Health.FAILING: 1.0}
 
@@ -40,7 +39,7 @@ def restarts() -> Iterator[Reading]:
 
 @metric("tenant_cpu_pct", "CPU, of what the plan gives", "%", Scope.TENANT)
 def cpu() -> Iterator[Reading]:
-    return _of_snapshot("cpu_mpct", "cpu_limit_pct", scale=1000)
+    return _of_snapshot("cpu_pct", "cpu_limit_pct")
 
 
 @metric("tenant_memory_pct", "Memory, of the limit", "%", Scope.TENANT)
@@ -74,15 +73,12 @@ def _of_quotas(position: int) -> Iterator[Reading]:
         yield _reading(tenant, quota.share * 100 if quota.known else None)
 
 
-def _of_snapshot(used: str, limit: str, *, scale: int = 1) -> Iterator[Reading]:
-    """Of the newest snapshot of each running tenant, where it is fresh; found by a seek each, not by a scan."""
-    oldest = int(clock.now().timestamp()) - FRESH_S
-    newest = ResourceSnapshot.objects.filter(tenant=OuterRef("pk"), ts__gte=oldest).order_by("-ts")
-    columns = {"used": Subquery(newest.values(used)[:1]), "limit": Subquery(newest.values(limit)[:1])}
-    rows: Iterable[Any] = _running().annotate(**columns)
-    for tenant in rows:
-        percent = share(tenant.used, tenant.limit)
-        yield _reading(tenant, None if percent is None else percent / scale)
+def _of_snapshot(used: str, limit: str) -> Iterator[Reading]:
+    """Of the newest snapshot of each running tenant, where it is fresh."""
+    current = queries.latest()
+    for tenant in _running():
+        row = current.get(tenant.pk)
+        yield _reading(tenant, share(row[used], row[limit]) if row else None)
 
 
 def _should_run() -> QuerySet[Tenant]:
