@@ -90,7 +90,7 @@ def acknowledge(*, actor: Actor, alert: Alert) -> Alert:
     operator's repeats go on. Conflict ``alert_resolved``; again changes nothing."""
     require(actor, alert.tenant)
     with transaction.atomic():
-        row = Alert.objects.select_for_update().select_related("tenant").get(pk=alert.pk)
+        row = Alert.objects.select_for_update(of=("self",)).select_related("tenant").get(pk=alert.pk)
         if row.state == State.RESOLVED:
             raise Conflict("This alert is over.", type="alert_resolved")
         if row.acked_at is not None and (not row.acked_for_tenant_only or not actor.unrestricted):
