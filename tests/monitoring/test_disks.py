@@ -89,9 +89,11 @@ def test_below_the_limit_the_hold_is_lifted_and_the_tenant_returns(world, acme, 
     assert AuditEntry.objects.filter(action="hold.lift", actor_id="system").count() == 1
 
 
-def test_a_bigger_plan_lifts_it_too(world, acme, sizes):
+def test_a_bigger_plan_lifts_it_too_and_that_in_the_next_turn(world, acme, sizes):
     fill(sizes, acme, 100)
     finish(world)
+    for number in range(3):
+        world.tenant(f"Waiting {number}", deploy=True)
     Plan.objects.filter(pk=acme.plan_id).update(disk_limit_mb=1_000)
     disks.sweep()
     finish(world)
