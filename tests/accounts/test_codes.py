@@ -313,6 +313,13 @@ def test_a15_the_mail_names_the_address_from_the_settings(dana, settings):
     assert "evil" not in str(outbox.outbox[0].message())
 
 
+def test_a16_asking_for_a_code_makes_no_account_and_the_first_comer_no_admin(db):
+    code = code_for("first@example.com")
+    assert verify("first@example.com", code).status_code == 401
+    Client().post("/login", {"email": "first@example.com"})
+    assert not User.objects.exists()
+
+
 def test_b7_no_code_stands_in_the_database(dana, settings):
     code = code_for("dana@example.com")
     rows = [str(row.__dict__) for model in (LoginCode, Mail) for row in model.objects.all()]
