@@ -15,9 +15,7 @@ from ninja.operation import Operation
 import accounts.api
 import tenants.api
 from accounts.auth import Credentials
-from monitoring.alerting.api.alerts import router as alerts_router
-from monitoring.alerting.api.notifiers import router as notifiers_router
-from monitoring.alerting.api.rules import router as rules_router
+from monitoring.alerting import api as alerting_api
 from monitoring.api import fleet as monitoring_router
 from monitoring.api import tenant_router as tenant_monitoring_router
 from zcplatform import __version__
@@ -93,12 +91,10 @@ api = PlatformAPI(
 answer_errors(api)
 api.add_decorator(every_operation, mode="view")
 accounts.api.mount(api)
-api.add_router("/alerts", alerts_router)
-api.add_router("/alerts", rules_router)
-api.add_router("/alerts/notifiers", notifiers_router)
 tenants.api.mount(api)
 api.add_router("/monitoring", monitoring_router)
 api.add_router("/tenants", tenant_monitoring_router)
+alerting_api.mount(api)
 
 
 class Alive(Schema):

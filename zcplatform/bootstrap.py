@@ -46,6 +46,7 @@ def _parts(admin_email: str) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "node", _node
     yield "engine", _engine
     yield "super-admin", lambda: _super_admin(admin_email)
+    yield "alerts", _alert_rules
     yield "schedules", _schedules
 
 
@@ -161,6 +162,13 @@ def _enrol(email: str, say: Say) -> dict[str, Any]:
         return {}
     say("second factor", "enrolled")
     return second_factor.enrol_by_operator(user, actor=OPERATOR).shown()
+
+
+def _alert_rules() -> str:
+    """Those that exist by default; one that somebody changed stays as it is."""
+    from monitoring.alerting.rules import DEFAULTS, ensure_defaults
+
+    return f"{len(DEFAULTS)} by default, {ensure_defaults()} new or renewed"
 
 
 def _schedules() -> str:

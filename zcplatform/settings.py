@@ -128,6 +128,7 @@ INSTALLED_APPS = [
     "django_q",
 ]
 MIDDLEWARE = [
+    "zcplatform.http_metrics.TimingMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "zcplatform.middleware.HeadersMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -261,6 +262,7 @@ else:  # codes on the console are for developers; elsewhere they would stand in 
 
 # --- alerts ----------------------------------------------------------------------------------------------
 NOTIFIERS = {
+    "mail": "monitoring.alerting.notifiers.mail.MailNotifier",
     "webhook": "monitoring.alerting.notifiers.webhook.WebhookNotifier",
     "slack": "monitoring.alerting.notifiers.slack.SlackNotifier",
     "telegram": "monitoring.alerting.notifiers.telegram.TelegramNotifier",

@@ -7,6 +7,7 @@ from django.urls import include, path
 
 from zcplatform import api_docs, branding, views
 from zcplatform.api import api
+from zcplatform.metrics import metrics
 from zcplatform.pages import dashboard
 
 urlpatterns = [
@@ -24,6 +25,7 @@ urlpatterns = [
     path("healthz", views.health),
     path("readyz", views.readyz),
     path("internal/certificate", views.certificate),
+    path("metrics", metrics),
 ]
 
 handler400 = "zcplatform.views.bad_request"

@@ -49,6 +49,7 @@ DEFAULTS = (
     Default("sweep-lag", "A sweep lags", "sweep_lag_s", 60, 10 * _MIN),
     Default("sweep-failing", "A sweep breaks off", "sweep_failing", 1, 5 * _MIN, comparison=_AT_LEAST),
     Default("queue-depth", "Tasks pile up in a queue", "queue_depth", 100, 10 * _MIN),
+    Default("mail-waits", "Mail does not go out", "mail_queue_age_s", 15 * _MIN, 5 * _MIN),
     Default("backup-old", "The newest backup is old", "backup_age_s", 26 * _HOUR, 0, repeat_s=_DAY),
     Default("audit-chain", "The audit's chain is broken", "audit_chain_broken", 1, 0, _CRITICAL, _AT_LEAST),
     # each tenant

@@ -38,7 +38,7 @@ def create_rule(*, actor: Actor, tenant: Tenant | None, values: Mapping[str, Any
     InvalidField naming the field; Conflict ``too_many_rules``.
     """
     require(actor, tenant)
-    rule = AlertRule(tenant=tenant, **_checked(values, tenant))
+    rule = AlertRule(tenant=tenant, **checked(values, tenant))
     for name in ("name", "metric", "threshold"):
         if name not in values:
             raise InvalidField("This field is required.", field=name)
@@ -56,7 +56,7 @@ def create_rule(*, actor: Actor, tenant: Tenant | None, values: Mapping[str, Any
 def update_rule(*, actor: Actor, rule: AlertRule, changes: Mapping[str, Any]) -> AlertRule:
     """Change a rule. Where that changes its condition, its open alerts end: what they said is not asked any more."""
     require(actor, rule.tenant)
-    values = _checked(changes, rule.tenant)
+    values = checked(changes, rule.tenant)
     with transaction.atomic():
         row = _locked(rule)
         changed = {name: [getattr(row, name), value] for name, value in values.items() if getattr(row, name) != value}
@@ -90,7 +90,7 @@ def acknowledge(*, actor: Actor, alert: Alert) -> Alert:
     operator's repeats go on. Conflict ``alert_resolved``; again changes nothing."""
     require(actor, alert.tenant)
     with transaction.atomic():
-        row = Alert.objects.select_for_update().select_related("tenant").get(pk=alert.pk)
+        row = Alert.objects.select_for_update(of=("self",)).select_related("tenant").get(pk=alert.pk)
         if row.state == State.RESOLVED:
             raise Conflict("This alert is over.", type="alert_resolved")
         if row.acked_at is not None and (not row.acked_for_tenant_only or not actor.unrestricted):
@@ -157,13 +157,14 @@ def rule_target(rule: AlertRule) -> Target:
     return Target("alert_rule", str(rule.public_id), rule.name)
 
 
-def _checked(values: Mapping[str, Any], tenant: Tenant | None) -> dict[str, Any]:
-    checked = {name: _checked_one(name, value) for name, value in values.items()}
+def checked(values: Mapping[str, Any], tenant: Tenant | None) -> dict[str, Any]:
+    """The values as they are stored. InvalidField naming the one that can't be."""
+    found = {name: _checked_one(name, value) for name, value in values.items()}
     if tenant is not None and "metric" in values and named(values["metric"]).scope != Scope.TENANT:
         raise InvalidField("This metric is about the platform.", type="unknown_metric", field="metric")
     if tenant is not None and "audience" in values and values["audience"] != Audience.TENANT:
         raise InvalidField("A tenant's rule tells that tenant.", field="audience")
-    return checked
+    return found
 
 
 def _checked_one(name: str, value: Any) -> Any:

@@ -16,9 +16,7 @@ from tenants.pages.paging import page_of
 @tenant_page("audit.read")
 def audit_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpResponse:
     """The newest first, fifty a page."""
-    rows = page_of(
-        AuditEntry.objects.filter(tenant_id=str(tenant.public_id)), request, key="id", descending=True
-    )
+    rows = page_of(AuditEntry.objects.filter(tenant_id=str(tenant.public_id)), request, key="id", descending=True)
     lines = [(entry, ACTIONS.get(entry.action, entry.action), told(entry)) for entry in rows]
     return show(request, "audit.html", tenant, viewer, "audit", rows=rows, lines=lines)
 

@@ -134,9 +134,7 @@ def custom_roles() -> list[str]:
     return list(Role.objects.order_by("name").values_list("name", flat=True))
 
 
-def show(
-    request: HttpRequest, template: str, tenant: Tenant, viewer: Viewer, tab: str, **context: Any
-) -> HttpResponse:
+def show(request: HttpRequest, template: str, tenant: Tenant, viewer: Viewer, tab: str, **context: Any) -> HttpResponse:
     """A page in the tenant's frame: state first, then the tabs that the viewer may open."""
     tabs = [(name, label, address(tenant, name)) for name, label, ability in TABS if ability in viewer.abilities]
     frame = {"tabs": tabs, "tab": tab, **head(tenant, viewer)}

@@ -104,4 +104,3 @@ def _log(tenant: Tenant, viewer: Viewer) -> str:
         return operations.read_logs(actor=viewer.actor, tenant=tenant, tail=TAIL)
     except ZCError:
         return ""
-

@@ -82,7 +82,11 @@ def test_three_strikes_restart_it_and_the_restart_mends_it(world):
     assert (tenant.status, tenant.health, tenant.routed) == (Status.RUNNING, Health.OK, True)
     assert "tenant.restart" in actions(tenant)
     told = Event.objects.filter(tenant=tenant, type="tenant.health").values_list("data", flat=True)
-    assert list(told) == [{"from": "ok", "to": "failing", "why": "refused"}]
+    assert list(told.order_by("pk")) == [
+        {"from": "unknown", "to": "ok"},  # the first deploy
+        {"from": "ok", "to": "failing", "why": "refused"},
+        {"from": "failing", "to": "ok"},  # the restart
+    ]
 
 
 def test_r16_one_that_is_never_mended_ends_in_error_with_the_reason_and_no_route(world):

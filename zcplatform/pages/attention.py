@@ -9,17 +9,16 @@ from datetime import datetime, timedelta
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
+from backups import results
 from monitoring.alerting.machine import State
 from monitoring.alerting.models import Alert
 from monitoring.models import Heartbeat, QuotaMark
 from tenants import words
 from tenants.models import Tenant
-from tenants.records import JobResult
 from tenants.states import Health, Reason, Status
 from zcplatform.lib import clock
 
 LAST = 8
-BACKUP_AGE = timedelta(hours=26)
 SILENT = timedelta(minutes=2)
 PARTS = ("runs", "sweeps")
 
@@ -49,7 +48,7 @@ def of_tenants(tenants: list[Tenant]) -> list[Matter]:
 
 def of_platform() -> list[Matter]:
     """What is wrong with the platform itself."""
-    return [*_silent(), *_backup(), *_alerts()]
+    return [*_silent(), *_guards(), *_alerts()]
 
 
 def _of_rows(tenants: Iterable[Tenant]) -> list[Matter]:
@@ -102,16 +101,10 @@ def _last(moment: datetime | None) -> str:
     return _("last sign of life %(ago)s") % {"ago": words.ago(moment)} if moment else _("never seen")
 
 
-def _backup() -> list[Matter]:
-    row = JobResult.objects.filter(name="backup").order_by("-at").first()
+def _guards() -> list[Matter]:
+    """Backup and restore drill, where they are behind."""
     health = reverse("admin:platform_health")
-    if row is None:
-        return [Matter("warn", _("backup"), _("none was made yet"), health)]
-    if not row.ok:
-        return [Matter("error", _("backup"), _("the last one failed %(ago)s") % {"ago": words.ago(row.at)}, health)]
-    if clock.now() - row.at > BACKUP_AGE:
-        return [Matter("warn", _("backup"), _("the newest was made %(ago)s") % {"ago": words.ago(row.at)}, health)]
-    return []
+    return [Matter("error", guard.label, guard.fault, health) for guard in results.guards() if guard.fault]
 
 
 def _alerts() -> list[Matter]:

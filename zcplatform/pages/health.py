@@ -9,6 +9,8 @@ from typing import Any
 from django.db.models import Count
 from django_q.models import OrmQ, Schedule
 
+from backups import results
+from monitoring import audit_check
 from monitoring.alerting.machine import State
 from monitoring.alerting.models import Alert
 from monitoring.models import Heartbeat, HostSnapshot, Sweep
@@ -21,8 +23,7 @@ from zcplatform.schedules import PREFIX
 
 PARTS = ("runs", "sweeps")
 SILENT = timedelta(seconds=60)
-JOBS = {"backup": timedelta(hours=26), "restore-drill": timedelta(days=8), "audit-verify": timedelta(hours=26)}
-"""How old the newest good result of each job may be."""
+VERIFY_AGE = timedelta(hours=26)
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def facts() -> dict[str, Any]:
     return {
         "heartbeats": heartbeats(),
         "queue": queue(),
-        "jobs": [job(name, age) for name, age in JOBS.items()],
+        "jobs": [*map(guard, results.guards()), job(audit_check.JOB, VERIFY_AGE)],
         "sweeps": Sweep.objects.order_by("name"),
         "schedules": schedules(),
         "keys": KeyVersion.objects.order_by("-version"),
@@ -71,6 +72,12 @@ def queue() -> dict[str, Any]:
         "waiting": [(name, waiting.get(name, 0)) for name in PARTS],
         "runs": [(status.value, runs.get(status, 0)) for status in active],
     }
+
+
+def guard(found: results.Guard) -> Fact:
+    """Backup or restore drill; one that is not due yet is neither well nor ill."""
+    state = "bad" if found.fault else "ok" if found.at else "unknown"
+    return Fact(found.name, state, found.fault or ("ok" if found.at else "has not run yet"), found.at)
 
 
 def job(name: str, age: timedelta) -> Fact:

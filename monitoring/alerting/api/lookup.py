@@ -22,9 +22,10 @@ def tenant_of(actor: Actor, given: str | None) -> Tenant | None:
     """The tenant with that public id, which the actor can see; None for none."""
     if given is None:
         return None
-    tenant = Tenant.objects.visible_to(actor).alive().filter(public_id=_uuid(given)).first()
+    rows = Tenant.objects.alive().filter(public_id=_uuid(given))
+    tenant = rows.filter(pk__in=Tenant.objects.visible_to(actor).values("pk")).first()
     if tenant is None:
-        raise NotFound()
+        deny(NotFound(), actor=actor, ability=ABILITY, tenant=rows.first())
     return tenant
 
 

@@ -9,6 +9,7 @@ from django.db.models import Count, Max, Q
 from django.db.models.functions import Now
 from django_q.models import OrmQ
 
+from accounts import mail
 from accounts.models import User
 from monitoring import audit_check, heartbeats
 from monitoring.alerting.metrics.registry import Reading, Scope, metric
@@ -77,6 +78,11 @@ def queue_depth() -> Iterator[Reading]:
     counts = dict(OrmQ.objects.order_by().values_list("key").annotate(Count("pk")))
     for name in heartbeats.CLUSTERS:
         yield Reading(name, float(counts.get(name, 0)), label=name)
+
+
+@metric("mail_queue_age_s", "Age of the oldest mail that waits", "s", Scope.PLATFORM)
+def mail_queue_age() -> Iterator[Reading]:
+    yield Reading("", mail.queue_age_s() or 0.0)
 
 
 @metric("backup_age_s", "Age of the newest good backup", "s", Scope.PLATFORM)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from datetime import datetime
-from typing import Any
+from collections.abc import Iterator
 
-from django.db.models import OuterRef, QuerySet, Subquery, Sum
+from django.db.models import QuerySet
 
-from monitoring.alerting.metrics.fleet import FRESH_S, share
+from monitoring import queries
+from monitoring.alerting.metrics.fleet import share
 from monitoring.alerting.metrics.registry import Reading, Scope, metric
-from monitoring.models import HealthState, ResourceCounter, ResourceSnapshot
+from monitoring.models import HealthState, ResourceCounter
+from tenants import quotas
 from tenants.models import Tenant
-from tenants.records import UsageHour
 from tenants.states import Desired, Health, Status
-from zcplatform.lib import clock
 
 _HEALTH = {Health.OK: 0.0, Health.FAILING: 1.0}
 
@@ -41,7 +39,7 @@ def restarts() -> Iterator[Reading]:
 
 @metric("tenant_cpu_pct", "CPU, of what the plan gives", "%", Scope.TENANT)
 def cpu() -> Iterator[Reading]:
-    return _of_snapshot("cpu_mpct", "cpu_limit_pct", scale=1000)
+    return _of_snapshot("cpu_pct", "cpu_limit_pct")
 
 
 @metric("tenant_memory_pct", "Memory, of the limit", "%", Scope.TENANT)
@@ -58,39 +56,29 @@ def disk() -> Iterator[Reading]:
 
 @metric("tenant_messages_pct", "Messages today, of what the plan gives", "%", Scope.TENANT)
 def messages() -> Iterator[Reading]:
-    midnight = clock.now().replace(hour=0, minute=0, second=0, microsecond=0)
-    return _of_quota("max_messages_per_day", midnight, "messages_in")
+    return _of_quotas(0)
 
 
 @metric("tenant_tokens_pct", "Tokens this month, of what the plan gives", "%", Scope.TENANT)
 def tokens() -> Iterator[Reading]:
-    first = clock.now().replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    return _of_quota("max_tokens_per_month", first, "tokens_in", "tokens_out")
+    return _of_quotas(1)
 
 
-def _of_quota(limit: str, since: datetime, *columns: str) -> Iterator[Reading]:
-    """ "No data" is not zero: without a row the share is not known."""
-    hours = UsageHour.objects.filter(tenant=OuterRef("pk"), period_start__gte=int(since.timestamp()))
-    sums = {f"used_{name}": _sum(hours, name) for name in columns}
-    for tenant in _should_run().select_related("plan").annotate(**sums):
-        parts = [part for name in sums if (part := getattr(tenant, name)) is not None]
-        yield _reading(tenant, share(sum(parts), getattr(tenant.plan, limit)) if parts else None)
+def _of_quotas(position: int) -> Iterator[Reading]:
+    """By the one engine of quotas, which also says when nothing is known: that is not zero."""
+    tenants = list(_should_run().select_related("plan"))
+    found = quotas.of_many(tenants)
+    for tenant in tenants:
+        quota = found[tenant.pk][position]
+        yield _reading(tenant, quota.share * 100 if quota.known else None)
 
 
-def _sum(hours: QuerySet[UsageHour], column: str) -> Subquery:
-    """Of one tenant's rows, found by their key: the table is a year long."""
-    return Subquery(hours.order_by().values("tenant").annotate(total=Sum(column)).values("total"))
-
-
-def _of_snapshot(used: str, limit: str, *, scale: int = 1) -> Iterator[Reading]:
-    """Of the newest snapshot of each running tenant, where it is fresh; found by a seek each, not by a scan."""
-    oldest = int(clock.now().timestamp()) - FRESH_S
-    newest = ResourceSnapshot.objects.filter(tenant=OuterRef("pk"), ts__gte=oldest).order_by("-ts")
-    columns = {"used": Subquery(newest.values(used)[:1]), "limit": Subquery(newest.values(limit)[:1])}
-    rows: Iterable[Any] = _running().annotate(**columns)
-    for tenant in rows:
-        percent = share(tenant.used, tenant.limit)
-        yield _reading(tenant, None if percent is None else percent / scale)
+def _of_snapshot(used: str, limit: str) -> Iterator[Reading]:
+    """Of the newest snapshot of each running tenant, where it is fresh."""
+    current = queries.latest()
+    for tenant in _running():
+        row = current.get(tenant.pk)
+        yield _reading(tenant, share(row[used], row[limit]) if row else None)
 
 
 def _should_run() -> QuerySet[Tenant]:

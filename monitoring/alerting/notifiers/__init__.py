@@ -21,6 +21,11 @@ def notifier_kind(name: str) -> NotifierKind:
     return _made(path)
 
 
+def known_kinds() -> list[NotifierKind]:
+    """Every kind, in the order of the settings."""
+    return [notifier_kind(name) for name in settings.NOTIFIERS]
+
+
 def secret_field(kind: NotifierKind) -> Field | None:
     """The field of ``kind`` whose value lies in the vault."""
     return next((field for field in kind.fields if field.secret), None)
