@@ -1,0 +1,169 @@
+"""What a person does on the pages, with the services' answers as they come."""
+
+from __future__ import annotations
+
+import re
+
+from tenants.models import Run, Tenant
+from tenants.states import Status
+from tests.pages import table
+from tests.pages.conftest import browser
+
+
+def told(answer):
+    return [str(message) for message in answer.context["messages"]]
+
+
+def fields(client, path):
+    """The hidden fields of the page's form, as a browser would send them."""
+    return dict(re.findall(r'name="(key)" value="([^"]+)"', client.get(path).content.decode()))
+
+
+def test_the_wizard_makes_a_draft_and_shows_its_token_once(stage):
+    boss = browser(stage.people["super-admin"])
+    data = {"name": "Wayne", "plan": "pro", "agent": "demo", "runtime": "fake", **fields(boss, "/tenants/new")}
+    made = boss.post("/tenants/new", data)
+    tenant = Tenant.objects.get(slug="wayne")
+    assert tenant.status == Status.DRAFT
+    assert 'id="new-token">' in made.content.decode()
+    again = boss.post("/tenants/new", data, follow=True)
+    assert Tenant.objects.filter(name="Wayne").count() == 1
+    assert again.redirect_chain[-1][0] == "/tenants/wayne/setup/model"
+    assert "is not shown again" in told(again)[0]
+    assert boss.post("/tenants/wayne/setup/model", {"do": "save", "extra_config": "{}"}).status_code == 302
+    assert boss.get("/tenants/wayne/setup/channels").status_code == 200
+    deployed = boss.post("/tenants/wayne/setup/review")
+    run = Run.objects.get(tenant=tenant)
+    assert deployed["Location"] == f"/runs/{run.public_id}"
+    live = boss.get(f"/runs/{run.public_id}/live").content.decode()
+    assert "hx-get" in live  # it asks again as long as the run goes on
+    stage.world.drive(run)
+    done = boss.get(f"/runs/{run.public_id}/live").content.decode()
+    assert "hx-get" not in done
+    assert "Done in" in done
+
+
+def test_a_failed_run_says_why_and_offers_retry_and_delete(stage):
+    Run.objects.filter(pk=stage.run.pk).update(status="failed", reason="image_missing", error="No such image.")
+    Run.objects.filter(tenant=stage.tenant).exclude(pk=stage.run.pk).delete()
+    page = browser(stage.people["owner"]).get(f"/runs/{stage.run.public_id}").content.decode()
+    assert "The agent&#x27;s image is not on the node" in page
+    assert "No such image." in page
+    assert "Retry" in page
+    assert "/tenants/acme/do/delete" in page
+    viewers = browser(stage.people["viewer"]).get(f"/runs/{stage.run.public_id}").content.decode()
+    assert "Retry" not in viewers
+
+
+def test_deleting_wants_the_typed_name_and_leads_to_the_run(stage):
+    owner = browser(stage.people["owner"])
+    refused = owner.post(table.of(stage.tenant, "act", "delete"), {"typed": "acm"})
+    assert refused.status_code == 422
+    assert "nothing was deleted" in refused.content.decode()
+    accepted = owner.post(table.of(stage.tenant, "act", "delete"), {"typed": "acme"})
+    run = Run.objects.get(kind="deprovision")
+    assert accepted["Location"] == f"/runs/{run.public_id}"
+    stage.world.drive(run)
+    assert owner.get(f"/runs/{run.public_id}").status_code == 200  # the end can still be read
+    assert owner.get(table.of(stage.tenant, "overview")).status_code == 404
+
+
+def test_a_change_is_previewed_stored_and_taken_back(stage):
+    manager, path = browser(stage.people["manager"]), table.of(stage.tenant, "configuration")
+    form = {
+        "provider": "openai",
+        "model": "gpt-test",
+        "base_url": "",
+        "provider_key": "sk-0123456789abcdef",
+        "extra_config": "{}",
+    }
+    preview = manager.post(path, {**form, "do": "preview"})
+    assert [file.name for file in preview.context["files"]] == ["demo.json"]
+    assert preview.context["preview"].restart
+    assert any(line.kind == "plus" and "gpt-test" in line.text for line in preview.context["files"][0].lines)
+    assert stage.tenant.revisions.count() == 2  # as it was found, and the channel
+    saved = manager.post(path, {**form, "do": "save"})
+    run = Run.objects.get(kind="reconfigure", status="queued")
+    assert saved["Location"] == f"/runs/{run.public_id}"
+    stage.world.drive(run)
+    shown = manager.get(path).content.decode()
+    assert "sk-0123456789abcdef" not in shown
+    assert "ends in" in shown
+    assert manager.get(table.of(stage.tenant, "rollback", 2)).status_code == 200
+    manager.post(table.of(stage.tenant, "rollback", 2))
+    stage.tenant.config.refresh_from_db()
+    assert stage.tenant.config.provider_model == ""
+
+
+def test_a_secret_is_rendered_by_no_page(stage):
+    """Write-only: what is stored in the vault comes back on no page, for nobody."""
+    from tests.tenants.test_channels import VALID
+
+    value = VALID["telegram"]["bot_token"]
+    secret = value.reveal() if hasattr(value, "reveal") else value
+    boss = browser(stage.people["super-admin"])
+    for path in ["/", "/tenants/", *table.reads(stage)]:
+        assert secret not in boss.get(path).content.decode(errors="replace"), path
+
+
+def test_members_are_invited_changed_and_removed(stage):
+    owner, slug = browser(stage.people["owner"]), stage.tenant
+    sent = owner.post(table.of(slug, "invite"), {"email": "dana@example.test", "role": "manager"}, follow=True)
+    assert "dana@example.test is invited" in told(sent)[0]
+    changed = owner.post(table.of(slug, "member", stage.member.public_id), {"role": "contributor"}, follow=True)
+    assert "is contributor now" in told(changed)[0]
+    gone = owner.post(table.of(slug, "member_remove", stage.member.public_id), follow=True)
+    assert "was removed" in told(gone)[0]
+    assert not stage.tenant.members.filter(pk=stage.member.pk).exists()
+    manager = browser(stage.people["manager"])
+    refused = manager.post(table.of(slug, "invite"), {"email": "x@example.test", "role": "owner"}, follow=True)
+    assert "above your own" in told(refused)[0]
+
+
+def test_logs_are_filtered_and_downloaded(stage):
+    for agent in stage.world.agents():
+        agent.output[:] = ["ready", "ERROR lost the thread"]
+    reader = browser(stage.people["contributor"])
+    page = reader.get(table.of(stage.tenant, "logs") + "?q=lost")
+    assert [(line.text, line.level) for line in page.context["lines"]] == [("ERROR lost the thread", "error")]
+    file = reader.get(table.of(stage.tenant, "logs_download"))
+    assert file["Content-Disposition"].startswith('attachment; filename="acme-')
+
+
+def test_the_dashboard_shows_the_troubled_first(stage):
+    Tenant.objects.filter(slug="other").update(status=Status.ERROR, reason="oom_killed")
+    fleet = browser(stage.people["super-admin"]).get("/")
+    assert dict(fleet.context["counts"])["error"] == 1
+    matter = next(found for found in fleet.context["attention"] if found.name == "other")
+    assert matter.why == "the agent ran out of memory"
+    assert [label for label, _ in matter.links] == ["Resize", "Logs"]
+    mine = browser(stage.people["viewer"]).get("/")
+    assert [line.tenant.slug for line in mine.context["lines"]] == ["acme"]
+
+
+def test_an_empty_list_offers_what_would_fill_it(db, client, super_admin):
+    from tests.factories import UserFactory
+
+    client.force_login(super_admin)
+    assert "No tenants yet" in client.get("/tenants/").content.decode()
+    client.force_login(UserFactory())
+    page = client.get("/tenants/").content.decode()
+    assert "once somebody adds you" in page
+    assert client.get("/tenants/new").status_code == 403
+
+
+def test_the_brand_is_of_the_settings(db, client, settings, super_admin):
+    settings.BRAND_NAME, settings.BRAND_COLOR = "Agents Inc", "#ffcc00"
+    client.force_login(super_admin)
+    assert "Agents Inc" in client.get("/").content.decode()
+    sheet = client.get("/brand.css").content.decode()
+    assert sheet.count("--brand:#") == 2
+    assert "--brand:#ffcc00" in sheet.split("@media")[1]  # readable on dark as it is
+    assert "--brand:#ffcc00" not in sheet.split("@media")[0]  # on white it is not
+    assert client.get("/brand/logo").status_code == 404
+
+
+def test_the_pages_speak_portuguese_when_the_browser_does(stage):
+    page = browser(stage.people["owner"]).get("/tenants/", headers={"Accept-Language": "pt-BR"}).content.decode()
+    assert '<html lang="pt-br">' in page
+    assert "Filtrar" in page

@@ -1,0 +1,105 @@
+"""What a page costs does not grow with the fleet: query counts with a thousand tenants."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from audit.models import AuditEntry
+from tenants.models import AgentConfig, Member, Run, Tenant
+from tenants.states import Reason, Status
+from tests.factories import NodeFactory, PlanFactory, UserFactory
+from tests.pages.conftest import browser
+from zcplatform.lib import clock
+
+STATUSES = (Status.RUNNING, Status.STOPPED, Status.ERROR, Status.DRAFT)
+BOSS = {
+    "/": 26,
+    "/tenants/": 8,
+    "/tenants/?status=error&q=t": 8,
+    "/tenants/new": 8,
+    "/tenants/t-0001/": 16,
+    "/tenants/t-0001/runs": 7,
+    "/tenants/t-0001/audit": 7,
+    "/tenants/t-0001/members": 10,
+    "/tenants/t-0001/usage": 14,
+    "/admin/tenants/tenant/": 14,
+    "/admin/tenants/run/": 8,
+    "/admin/audit/auditentry/": 8,
+    "/admin/health/": 20,
+}
+
+
+@pytest.fixture
+def fleet(db):
+    """A thousand tenants in four states, each with a configuration and a run; one user belongs to five hundred."""
+    plan, node, user = PlanFactory(), NodeFactory(), UserFactory()
+    rows = Tenant.objects.bulk_create(
+        Tenant(
+            slug=f"t-{at:04}",
+            name=f"Tenant {at}",
+            plan=plan,
+            node=node,
+            agent_kind="demo",
+            status=STATUSES[at % 4],
+            reason=Reason.CRASH_LOOP if at % 4 == 2 else Reason.NONE,
+        )
+        for at in range(1_000)
+    )
+    AgentConfig.objects.bulk_create(AgentConfig(tenant=row) for row in rows)
+    Run.objects.bulk_create(Run(tenant=row, kind="provision", status="succeeded", actor="system") for row in rows)
+    Member.objects.bulk_create(Member(tenant=row, user=user, role="manager") for row in rows[:500])
+    AuditEntry.objects.bulk_create(
+        AuditEntry(
+            created_at=clock.now(),
+            action="tenant.update",
+            outcome="ok",
+            tenant_id=str(row.public_id),
+            previous_hash="0" * 64,
+            hash=f"{at:064}",
+        )
+        for at, row in enumerate(rows)
+    )
+    return user
+
+
+def cost(client, path):
+    client.get(path)  # whatever is read once per process has been read
+    with CaptureQueriesContext(connection) as caught:
+        assert client.get(path).status_code == 200
+    return len(caught)
+
+
+def test_a_super_admin_s_pages_stay_within_their_queries(fleet, super_admin):
+    client = browser(super_admin)
+    found = {path: cost(client, path) for path in BOSS}
+    over = {path: (count, BOSS[path]) for path, count in found.items() if count > BOSS[path]}
+    print(found)
+    assert over == {}, found
+
+
+def test_a_member_of_many_pays_no_more(fleet):
+    client = browser(fleet)
+    assert cost(client, "/") <= 12
+    assert cost(client, "/tenants/") <= 9
+
+
+def test_lists_count_no_further_than_ten_thousand(fleet, super_admin, monkeypatch):
+    monkeypatch.setattr("zcplatform.lib.admin_lists.MOST", 150)
+    client = browser(super_admin)
+    with CaptureQueriesContext(connection) as caught:
+        page = client.get("/admin/tenants/run/")
+    assert page.context["cl"].result_count == 150
+    counts = [query["sql"] for query in caught if "COUNT(" in query["sql"]]
+    assert counts
+    assert all("LIMIT 150" in sql for sql in counts if "runs" in sql)
+
+
+def test_the_list_leads_on_from_page_to_page_without_a_gap(fleet, super_admin):
+    client, seen, query = browser(super_admin), [], "status=running"
+    while query:
+        rows = client.get(f"/tenants/?{query}").context["rows"]
+        seen += [tenant.slug for tenant in rows]
+        query = rows.next
+    assert seen == [f"t-{at:04}" for at in range(0, 1_000, 4)]
