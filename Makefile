@@ -15,7 +15,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 	--extra caddy --extra postgres --extra redis --group build
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo test lint bench lock clean
+.PHONY: help install install-dev demo test lint screenshots bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ lint: $(VENV)/.dev ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy .
+
+screenshots: $(VENV)/.dev ## pictures of every page, into docs/img/pages/
+	$(BIN)/python -m tests.browser.shots
 
 bench: $(VENV)/.dev ## what, measured, target, peer: [ONLY=name]
 	$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY))

@@ -139,7 +139,7 @@ def _proven(request: HttpRequest, user: User, *, by: str) -> HttpResponse:
 
 def _let_in(request: HttpRequest, user: User, *, by: str, verified: bool) -> HttpResponse:
     """Open the session under a fresh key, whoever set the old one."""
-    place = local_path(request.session.get(NEXT, "")) or ("/admin/" if user.is_staff else "/account")
+    place = local_path(request.session.get(NEXT, "")) or "/"
     for name in (ADDRESS, PENDING, NEXT):
         request.session.pop(name, None)
     request.second_factor_shown = verified  # type: ignore[attr-defined]

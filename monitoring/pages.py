@@ -29,7 +29,7 @@ def usage_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpResp
     resources = charts.resources(tenant, name)
     usage = charts.usage(tenant, name if name in charts.USAGE else "24h")
     drawn = [*_resource_charts(resources), *_usage_charts(usage)]
-    context = {"ranges": RANGES, "range": name, "bars": bars(tenant), "charts": drawn, "now": queries.now_of(tenant)}
+    context = {"ranges": RANGES, "range": name, "bars": bars(tenant), "charts": drawn}
     return show(request, "usage.html", tenant, viewer, "usage", **context)
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-RESERVED = {"redis", "chromium", "agents"}  # names that later parts of the suite will use
+RESERVED = {"redis", "agents"}  # names that later parts of the suite will use
 CADDY_MIN = (2, 11)
 
 
@@ -62,6 +63,11 @@ def postgres_missing() -> str:
     return "" if any(Path("/usr/lib/postgresql").glob("*/bin/initdb")) else "PostgreSQL's server is not installed"
 
 
+def chromium_missing() -> str:
+    """Whether a browser is here: Debian's, driven by playwright, which brings none of its own."""
+    return "" if shutil.which("chromium") else "chromium is not installed"
+
+
 def slow_missing() -> str:
     return "" if os.environ.get("ZC_SLOW") == "1" else "runs with ZC_SLOW=1"
 
@@ -75,6 +81,7 @@ PROBES: dict[str, Callable[[], str]] = {
     "caddy": caddy_missing,
     "promtool": promtool_missing,
     "postgres": postgres_missing,
+    "chromium": chromium_missing,
     "slow": slow_missing,
     "sqlite": sqlite_missing,
     "root": root_missing,

@@ -39,7 +39,7 @@ def test_a_wrong_code_may_be_mended(dana, client):
     assert answer.status_code == 401
     assert b"wrong, used or too old" in answer.content
     assert client.post("/login/code", {"code": "x"}).status_code == 422
-    assert client.post("/login/code", {"code": code})["Location"] == "/account"
+    assert client.post("/login/code", {"code": code})["Location"] == "/"
 
 
 def test_a1_a_stranger_sees_the_same_pages(dana):

@@ -1,0 +1,95 @@
+"""A little fleet in every state, for what is looked at rather than acted on."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from tests.browser.site import LIMIT_S, Site
+
+CODE = """
+from accounts.models import User
+from tenants import configuration, invitations, membership, services
+from tenants.configuration import ConfigInput
+from tenants.models import Tenant
+from zcplatform.lib.actors import OPERATOR
+from zcplatform.lib.redact import SecretStr
+import json
+
+def person(email, name):
+    user = User.objects.filter(email=email).first() or User.objects.create_user(email=email)
+    user.name = name
+    user.save()
+    return user
+
+acme, globex, initech = (Tenant.objects.get(slug=slug) for slug in ("acme", "globex", "initech"))
+for email, name, role in (
+    ("dana@example.com", "Dana Reyes", "owner"),
+    ("mika@example.com", "Mika Sato", "manager"),
+    ("vic@example.com", "Vic Moreau", "viewer"),
+):
+    membership.set_role(actor=OPERATOR, tenant=acme, user=person(email, name), role=role)
+invitations.invite(actor=OPERATOR, tenant=acme, email="kim@example.com", role="contributor")
+draft = services.create_tenant(actor=OPERATOR, name="Umbrella", plan="pro").tenant
+token = SecretStr("0000000000:" + "A" * 35)
+channel, _ = configuration.add_channel(actor=OPERATOR, tenant=draft, kind="telegram", values={"bot_token": token})
+services.suspend(actor=OPERATOR, tenant=globex, note="invoice of October is open")
+configuration.update(actor=OPERATOR, tenant=initech, given=ConfigInput(extra={"faults": {"exit_code": 3}}))
+run = initech.runs.order_by("-pk").first()
+good = acme.runs.order_by("pk").first()
+print(json.dumps({"failed": str(run.public_id), "run": str(good.public_id), "channel": str(channel.public_id)}))
+"""
+
+
+def play(site: Site) -> dict[str, Any]:
+    """Make the fleet and wait until the broken tenant is known to be broken; ids of what pages need."""
+    for name in ("Acme", "Globex", "Initech"):
+        site.manage("provision", name, "--plan", "pro", "--runtime", "process", "--json")
+    ids: dict[str, Any] = json.loads(site.manage("shell", "-v", "0", "-c", CODE).strip().splitlines()[-1])
+    ask = "from tenants.models import Tenant; print(Tenant.objects.get(slug='initech').status)"
+    until = time.monotonic() + 2 * LIMIT_S
+    while site.manage("shell", "-v", "0", "-c", ask).strip() != "error":
+        assert time.monotonic() < until, "the broken tenant never broke"
+        time.sleep(1)
+    return ids
+
+
+def pages(ids: dict[str, Any]) -> dict[str, str]:
+    """Every page by the name of its picture."""
+    tabs = ("configuration", "channels", "members", "access", "usage", "logs", "console", "runs", "audit")
+    return {
+        "dashboard": "/",
+        "tenants": "/tenants/",
+        "tenants-none-match": "/tenants/?q=nobody",
+        "new-tenant": "/tenants/new",
+        "setup-model": "/tenants/umbrella/setup/model",
+        "setup-channels": "/tenants/umbrella/setup/channels",
+        "setup-review": "/tenants/umbrella/setup/review",
+        "tenant": "/tenants/acme/",
+        "tenant-error": "/tenants/initech/",
+        "tenant-suspended": "/tenants/globex/",
+        **{f"tenant-{tab}": f"/tenants/acme/{tab}" for tab in tabs},
+        "tenant-history": "/tenants/initech/configuration/history",
+        "tenant-rollback": "/tenants/initech/configuration/history/1",
+        "channel-add": "/tenants/acme/channels/add/telegram",
+        "channel": f"/tenants/umbrella/channels/{ids['channel']}",
+        "delete": "/tenants/acme/do/delete",
+        "suspend": "/tenants/acme/do/suspend",
+        "run": f"/runs/{ids['run']}",
+        "run-failed": f"/runs/{ids['failed']}",
+        "account": "/account",
+        "not-found": "/tenants/nobody/",
+        "admin": "/admin/",
+        "admin-tenants": "/admin/tenants/tenant/",
+        "admin-runs": "/admin/tenants/run/",
+        "admin-plans": "/admin/tenants/plan/",
+        "admin-users": "/admin/accounts/user/",
+        "admin-audit": "/admin/audit/auditentry/",
+        "admin-health": "/admin/health/",
+    }
+
+
+MEMBER_PAGES = {"dashboard-member": "/", "forbidden": "/tenants/acme/logs"}
+"""As somebody with the role viewer sees them."""
+OPEN_PAGES = {"login": "/login"}

@@ -1,0 +1,44 @@
+"""Pictures of every page for the documentation: ``python -m tests.browser.shots`` writes docs/img/pages/."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.architecture import ROOT
+from tests.browser import cast, chrome, site
+
+FOLDER = ROOT / "docs" / "img" / "pages"
+MODES = {
+    "desktop": (chrome.DESKTOP, "light"),
+    "dark": (chrome.DESKTOP, "dark"),
+    "phone": (chrome.PHONE, "light"),
+}
+TALLEST = 2_000
+
+
+def main() -> None:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with site.running() as served, chrome.chromium() as browser:
+        ids = cast.play(served)
+        admin = chrome.log_in(browser, served.link_for(site.ADMIN))
+        viewer = chrome.log_in(browser, served.link_for("vic@example.com"))
+        wanted = [(admin, cast.pages(ids)), (viewer, cast.MEMBER_PAGES), (None, cast.OPEN_PAGES)]
+        for mode, (viewport, scheme) in MODES.items():
+            for state, pages in wanted:
+                with chrome.context(browser, state=state, viewport=viewport, scheme=scheme) as opened:
+                    page = opened.new_page()
+                    for name, path in pages.items():
+                        page.goto(served.url + path, wait_until="load")
+                        page.wait_for_timeout(300)
+                        _take(page, FOLDER / f"{name}-{mode}.png")
+
+
+def _take(page: chrome.Page, path: Path) -> None:
+    """The whole page, cut where it would be too long to look at."""
+    height = min(page.evaluate("document.documentElement.scrollHeight"), TALLEST)
+    width = page.viewport_size["width"] if page.viewport_size else 1280
+    page.screenshot(path=path, full_page=True, clip={"x": 0, "y": 0, "width": width, "height": height})
+
+
+if __name__ == "__main__":
+    main()
