@@ -34,9 +34,7 @@ urlpatterns = [
     path("tenants/<slug:slug>/setup/review", wizard.review_view, name="tenant_setup_review"),
     path("tenants/<slug:slug>/configuration", configuration.configuration_view, name="tenant_configuration"),
     path("tenants/<slug:slug>/configuration/history", configuration.history_view, name="tenant_history"),
-    path(
-        "tenants/<slug:slug>/configuration/history/<int:number>", configuration.rollback_view, name="tenant_rollback"
-    ),
+    path("tenants/<slug:slug>/configuration/history/<int:number>", configuration.rollback_view, name="tenant_rollback"),
     path("tenants/<slug:slug>/channels", channels.channels_view, name="tenant_channels"),
     path("tenants/<slug:slug>/channels/add/<slug:kind>", channels.add_view, name="tenant_channel_add"),
     path("tenants/<slug:slug>/channels/<uuid:channel>", channels.change_view, name="tenant_channel"),

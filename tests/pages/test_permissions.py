@@ -115,6 +115,6 @@ def _rows():
     with connection.cursor() as cursor:
         for name in connection.introspection.table_names(cursor):
             if name not in left_out:
-                cursor.execute(f"SELECT * FROM {connection.ops.quote_name(name)}")  # noqa: S608
+                cursor.execute(f"SELECT * FROM {connection.ops.quote_name(name)}")
                 found[name] = sorted(map(repr, cursor.fetchall()))
     return found

@@ -15,6 +15,6 @@ class CappedPaginator(Paginator):
     """Counts no further than ``MOST`` rows: the database stops there instead of walking over a million."""
 
     @cached_property
-    def count(self) -> int:  # type: ignore[override]
+    def count(self) -> int:
         rows: Any = self.object_list
         return rows.order_by()[:MOST].count()
