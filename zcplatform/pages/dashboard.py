@@ -42,10 +42,11 @@ def mine_context(actor: Actor) -> dict[str, Any]:
     rows = Tenant.objects.visible_to(actor).alive().select_related("plan", "node")
     found = list(rows.order_by("slug")[: MINE + 1])
     lines = sorted(lines_of(found[:MINE]), key=lambda line: (line.tenant.status != "error", line.tenant.slug))
+    last = fleet.last_messages(found[:MINE])
     return {
         "lines": lines,
         "more": len(found) > MINE,
         "attention": attention.of_tenants(found[:MINE]),
-        "last_messages": fleet.last_messages(found[:MINE]),
+        "cards": [(line, last.get(line.tenant.pk)) for line in lines],
         "may_create": may_create(actor),
     }
