@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from time import perf_counter
+from typing import Any
 
 from django.conf import settings
 from django.core.management import call_command
@@ -53,7 +54,9 @@ def _p95_ms(client: Client, path: str) -> float:
 
 
 def _fleet() -> User:
-    plan, node = PlanFactory(), NodeFactory()
+    plan: Any = PlanFactory()
+    node: Any = NodeFactory()
+    user: Any = UserFactory(email="bench@example.test", is_superuser=True)
     states = ("running", "stopped", "error", "running")
     rows = Tenant.objects.bulk_create(
         Tenant(slug=f"t-{at:05}", name=f"Tenant {at}", plan=plan, node=node, agent_kind="demo", status=states[at % 4])
@@ -69,7 +72,7 @@ def _fleet() -> User:
         with transaction.atomic():
             part = range(start, start + BATCH)
             AuditEntry.objects.bulk_create(_entry(at, str(rows[at % TENANTS].public_id)) for at in part)
-    return UserFactory(email="bench@example.test", is_superuser=True)
+    return user
 
 
 def _entry(at: int, tenant: str) -> AuditEntry:
