@@ -9,6 +9,7 @@ from django.db import transaction
 from django.db.models import Max, Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import URLPattern, path
+from django.utils.html import format_html
 from django.views.decorators.http import require_POST
 
 from audit import export
@@ -24,15 +25,23 @@ _FORMS = {"csv": ("text/csv", export.as_csv), "json": ("application/json", expor
 
 
 class ActionFilter(admin.SimpleListFilter):
-    """The registered actions; asking the table for those it holds would walk over it."""
+    """By what the registered actions are about; asking the table for those it holds would walk over it.
 
-    title, parameter_name = "action", "action"
+    In the address a whole action is understood as well: ``?action=tenant.delete``.
+    """
+
+    title, parameter_name = "about", "action"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
-        return sorted(ACTIONS.items(), key=lambda item: item[1])
+        nouns = sorted({name.split(".")[0] for name in ACTIONS})
+        return [(noun, noun.replace("_", " ")) for noun in nouns]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[AuditEntry]) -> QuerySet[AuditEntry]:
-        return queryset.filter(action=self.value()) if self.value() else queryset
+        value = self.value()
+        if not value or "." in value:
+            return queryset.filter(action=value) if value else queryset
+        # "/" is the character behind ".": a range, which the index serves.
+        return queryset.filter(action__gt=f"{value}.", action__lt=f"{value}/")
 
 
 class OutcomeFilter(admin.SimpleListFilter):
@@ -55,7 +64,7 @@ def newest(rows: QuerySet[AuditEntry]) -> QuerySet[AuditEntry]:
 
 @admin.register(AuditEntry)
 class AuditEntryAdmin(admin.ModelAdmin):
-    list_display = ("id", "when", "actor_email", "what", "outcome", "resource_type", "resource_name")
+    list_display = ("id", "when", "who", "what", "outcome", "target")
     list_filter = (ActionFilter, OutcomeFilter)
     search_fields = ("actor_email", "resource_id", "tenant_id", "request_id")
     search_help_text = f"E-mail, tenant, target or request id, whole; among the newest {SEARCHED:,} rows"
@@ -69,7 +78,19 @@ class AuditEntryAdmin(admin.ModelAdmin):
 
     @admin.display(description="When")
     def when(self, entry: AuditEntry) -> str:
-        return f"{entry.created_at:%Y-%m-%d %H:%M:%S} UTC"
+        return format_html('<span class="nowrap">{} UTC</span>', f"{entry.created_at:%Y-%m-%d %H:%M:%S}")
+
+    @admin.display(description="Who")
+    def who(self, entry: AuditEntry) -> str:
+        return entry.actor_email or "the platform"
+
+    @admin.display(description="Target")
+    def target(self, entry: AuditEntry) -> str:
+        return f"{entry.resource_type} {entry.resource_name}".strip()
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        """The list under its plain name."""
+        return super().changelist_view(request, {"title": "Audit", **(extra_context or {})})
 
     @admin.display(description="Action")
     def what(self, entry: AuditEntry) -> str:

@@ -13,7 +13,7 @@ MODES = {
     "dark": (chrome.DESKTOP, "dark"),
     "phone": (chrome.PHONE, "light"),
 }
-TALLEST = 2_000
+TALLEST = 1_400
 
 
 def main() -> None:
