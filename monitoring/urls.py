@@ -6,4 +6,4 @@ from django.urls import path
 
 from monitoring import pages
 
-urlpatterns = [path("tenants/<slug:slug>/usage", pages.usage_view, name="tenant_usage")]
+urlpatterns = [path("tenants/<str:slug>/usage", pages.usage_view, name="tenant_usage")]

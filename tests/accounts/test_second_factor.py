@@ -168,7 +168,7 @@ def test_the_admin_wants_the_second_factor_of_those_who_enrolled(root, client):
 
     assert client.post("/login/code", {"code": read_code()})["Location"] == "/login/second-factor"
     assert client.get("/admin/").status_code == 302
-    assert client.post("/login/second-factor", {"code": app_code(root)})["Location"] == "/admin/"
+    assert client.post("/login/second-factor", {"code": app_code(root)})["Location"] == "/"
     assert client.get("/admin/").status_code == 200
 
 

@@ -62,7 +62,7 @@ def pages(ids: dict[str, Any]) -> dict[str, str]:
         "dashboard": "/",
         "tenants": "/tenants/",
         "tenants-none-match": "/tenants/?q=nobody",
-        "new-tenant": "/tenants/new",
+        "new-tenant": "/new-tenant",
         "setup-model": "/tenants/umbrella/setup/model",
         "setup-channels": "/tenants/umbrella/setup/channels",
         "setup-review": "/tenants/umbrella/setup/review",

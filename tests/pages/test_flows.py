@@ -21,12 +21,12 @@ def fields(client, path):
 
 def test_the_wizard_makes_a_draft_and_shows_its_token_once(stage):
     boss = browser(stage.people["super-admin"])
-    data = {"name": "Wayne", "plan": "pro", "agent": "demo", "runtime": "fake", **fields(boss, "/tenants/new")}
-    made = boss.post("/tenants/new", data)
+    data = {"name": "Wayne", "plan": "pro", "agent": "demo", "runtime": "fake", **fields(boss, "/new-tenant")}
+    made = boss.post("/new-tenant", data)
     tenant = Tenant.objects.get(slug="wayne")
     assert tenant.status == Status.DRAFT
     assert 'id="new-token">' in made.content.decode()
-    again = boss.post("/tenants/new", data, follow=True)
+    again = boss.post("/new-tenant", data, follow=True)
     assert Tenant.objects.filter(name="Wayne").count() == 1
     assert again.redirect_chain[-1][0] == "/tenants/wayne/setup/model"
     assert "is not shown again" in told(again)[0]
@@ -149,7 +149,7 @@ def test_an_empty_list_offers_what_would_fill_it(db, client, super_admin):
     client.force_login(UserFactory())
     page = client.get("/tenants/").content.decode()
     assert "once somebody adds you" in page
-    assert client.get("/tenants/new").status_code == 403
+    assert client.get("/new-tenant").status_code == 403
 
 
 def test_the_brand_is_of_the_settings(db, client, settings, super_admin):

@@ -79,7 +79,7 @@ def test_k10_k11_a_hostile_text_is_only_a_text_on_every_page(poisoned, who):
 def test_nothing_inline_on_any_page(stage):
     """The policy would block it; so it must not be there to be missed."""
     client = browser(stage.people["super-admin"])
-    for path in ["/", "/tenants/", "/tenants/new", f"/runs/{stage.run.public_id}", *table.reads(stage)]:
+    for path in ["/", "/tenants/", "/new-tenant", f"/runs/{stage.run.public_id}", *table.reads(stage)]:
         answer = client.get(path)
         if answer["Content-Type"].startswith("text/html"):
             text = answer.content.decode()

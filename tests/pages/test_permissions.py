@@ -51,7 +51,7 @@ def test_a_stranger_finds_nothing_by_any_method(stage):
 
 def test_nobody_is_sent_to_the_login_and_comes_back(stage):
     client = browser()
-    for path in ["/", "/tenants/", "/tenants/new", f"/runs/{stage.run.public_id}", *table.reads(stage)]:
+    for path in ["/", "/tenants/", "/new-tenant", f"/runs/{stage.run.public_id}", *table.reads(stage)]:
         answer = client.get(path)
         assert answer.status_code == 302, path
         assert answer["Location"].startswith("/login?next=%2F"), path
@@ -103,7 +103,7 @@ def test_k9_no_get_changes_anything_but_what_is_recorded_of_looking(stage):
     client = browser(stage.people["super-admin"])
     client.get("/")  # the session's own first touch
     before = _rows()
-    for path in ["/", "/tenants/", "/tenants/new", f"/runs/{stage.run.public_id}", *table.reads(stage)]:
+    for path in ["/", "/tenants/", "/new-tenant", f"/runs/{stage.run.public_id}", *table.reads(stage)]:
         client.get(path)
     assert _rows() == before
 

@@ -18,7 +18,7 @@ BOSS = {
     "/": 20,
     "/tenants/": 6,
     "/tenants/?status=error&q=t": 6,
-    "/tenants/new": 4,
+    "/new-tenant": 4,
     "/tenants/t-0001/": 13,
     "/tenants/t-0001/runs": 6,
     "/tenants/t-0001/audit": 6,

@@ -332,8 +332,8 @@ def test_ready_is_looked_up_once_a_second_at_most(web, monkeypatch):
 
 
 def test_the_front_door_leads_to_where_one_gets_in(web):
-    assert web.get("/")["Location"] == "/login"
+    assert web.get("/")["Location"] == "/login?next=%2F"
     web.force_login(User.objects.create_user("u@example.com"))
-    assert web.get("/")["Location"] == "/login"
+    assert b"Your tenants" in web.get("/").content
     web.force_login(User.objects.create_superuser("root@example.com"))
-    assert web.get("/")["Location"] == "/admin/"
+    assert b"Fleet" in web.get("/").content
