@@ -62,7 +62,12 @@ def record(
         raise AuditError("The audit is written inside a transaction.", type="audit_outside_transaction")
     try:
         _check(action, outcome)
-        about = {"action": action, "outcome": outcome, "tenant_id": tenant, "detail_json": _detail(actor, detail or {})}
+        about = {
+            "action": action,
+            "outcome": outcome,
+            "tenant_id": tenant,
+            "detail_json": _detail(actor, detail or {}, tenant),
+        }
         return _append({**about, **_who(actor), **_what(target)})
     except BaseException:
         transaction.set_rollback(True)
@@ -122,8 +127,10 @@ def _what(target: Target | None) -> dict[str, str]:
     return {"resource_type": target.type, "resource_id": str(target.id), "resource_name": scrub(target.name)}
 
 
-def _detail(actor: Actor, detail: dict[str, Any]) -> str:
+def _detail(actor: Actor, detail: dict[str, Any], tenant: str) -> str:
     """The detail as ASCII JSON: a line break, an escape code or a bidi mark in it can't forge a line of a log."""
+    if tenant and actor.unrestricted and actor.user_id is not None:
+        detail = {"as": "super-admin", **({"reason": actor.reason} if actor.reason else {}), **detail}
     if actor.label not in (actor.email, _actor_id(actor)):
         detail = {"by": actor.label, **detail}
     text = _json(_tidy(censor(detail)))

@@ -18,14 +18,14 @@ from typing import Any
 from django.conf import settings
 from django.db import DatabaseError
 
-from tenants import usage
+from tenants import door_pair, usage
 from tenants.agents import agent_kind
 from tenants.door_access import Agent, admit, in_database, public_agent
 from tenants.door_chat import parse
 from tenants.door_http import Answer, ClientGone, DoorRequest, MethodNotAllowed, Place, Receive, Scope, Send, place_of
 from tenants.door_public import request_headers, response_headers, serves
 from tenants.door_upstream import Upstream, whole
-from tenants.routing.base import DOOR_PATHS
+from tenants.routing.base import DOOR_PATHS, PAIR_PATH
 from zcplatform.lib.errors import BadUpstream, DependencyTimeout, NotFound, RateLimited, ZCError
 from zcplatform.lib.redact import SecretStr
 
@@ -77,7 +77,9 @@ class Door:
         await self._upstream.aclose()
 
     async def _serve(self, place: Place, request: DoorRequest, answer: Answer) -> None:
-        if place.path in DOOR_PATHS:
+        if place.path == PAIR_PATH:
+            await self._pair(place, request, answer)
+        elif place.path in DOOR_PATHS:
             await self._chat(place, request, answer)
         elif place.direct:
             await self._public(place, request, answer)
@@ -91,6 +93,12 @@ class Door:
         with self._slot(agent):
             body = parse(await request.json_body())
             await request.while_connected(self._converse(agent, secret, body, answer))
+
+    async def _pair(self, place: Place, request: DoorRequest, answer: Answer) -> None:
+        if request.scope["method"] != "POST":
+            raise MethodNotAllowed("Pairing is a POST.")
+        body = door_pair.parse(await request.json_body())
+        await answer.json(200, await in_database(door_pair.pair, place.slug, body, request.ip(), request.id))
 
     @contextmanager
     def _slot(self, agent: Agent) -> Iterator[None]:

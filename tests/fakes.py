@@ -22,7 +22,17 @@ from django.conf import settings
 
 from tenants.folders import DirectFolders
 from tenants.routing.base import Route, RouterInfo, SyncResult
-from tenants.runtimes.base import AgentSpec, AgentState, EngineInfo, ExecResult, Handle, Observed, Placement, Reading
+from tenants.runtimes.base import (
+    AgentSpec,
+    AgentState,
+    EngineInfo,
+    ExecResult,
+    Handle,
+    LogPart,
+    Observed,
+    Placement,
+    Reading,
+)
 from zcplatform.lib import clock
 from zcplatform.lib.errors import Conflict, DependencyDown, DependencyTimeout, RunFailed
 
@@ -240,6 +250,14 @@ class FakeRuntime:
         with self.engine.lock:
             agent = self._ours(handle)
             return "".join(f"{line}\n" for line in agent.output[-tail:]) if agent else ""
+
+    def logs_after(self, handle: Handle, mark: str = "") -> LogPart:
+        self._called("logs_after", handle.name)
+        with self.engine.lock:
+            agent = self._ours(handle)
+            output = agent.output if agent else []
+            new = output[int(mark) :] if mark else []
+            return LogPart("".join(f"{line}\n" for line in new), str(len(output)))
 
     def exec(self, handle: Handle, argv: Sequence[str], *, timeout_s: float = 60, cap: int = 1_048_576) -> ExecResult:
         self._called("exec", handle.name)

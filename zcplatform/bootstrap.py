@@ -32,7 +32,7 @@ def bootstrap(*, admin_email: str, say: Say, second_factor: bool = False) -> dic
     address = normalise_email(admin_email)  # before anything is made
     for name, part in _parts(address):
         say(name, part())
-    return _enrol(admin_email, say) if second_factor else {}
+    return _enrol(address, say) if second_factor else {}
 
 
 def _parts(admin_email: str) -> Iterator[tuple[str, Callable[[], str]]]:

@@ -12,6 +12,7 @@ from zcplatform.metrics import metrics
 urlpatterns = [
     path("", views.start),
     path("", include("accounts.urls")),
+    path("", include("tenants.urls")),
     path("api/docs", api_docs.page, name="api_docs"),
     path("api/openapi.json", api_docs.openapi, name="openapi"),
     path("api/", api.urls),

@@ -138,6 +138,14 @@ class Reading:
 
 
 @dataclass(frozen=True)
+class LogPart:
+    """``mark`` is opaque: only the runtime that gave it understands it."""
+
+    text: str
+    mark: str
+
+
+@dataclass(frozen=True)
 class EngineInfo:
     kind: str
     version: str
@@ -233,6 +241,11 @@ class Runtime(Protocol):
 
     def logs(self, handle: Handle, *, tail: int = 100) -> str:
         """The last ``tail`` lines of stdout and stderr, UTF-8 with replacement; empty when absent."""
+
+    def logs_after(self, handle: Handle, mark: str = "") -> LogPart:
+        """The whole lines printed after ``mark``, which an earlier call gave, at most about 1 MB of them; without a
+        mark none, but a mark for what comes from now on. What was rotated away meanwhile is missing. Empty when
+        absent."""
 
     def exec(self, handle: Handle, argv: Sequence[str], *, timeout_s: float = 60, cap: int = 1_048_576) -> ExecResult:
         """Run ``argv`` beside the agent, as its uid, without a shell. At the time limit the process and its

@@ -12,7 +12,7 @@ from typing import Any
 from django.conf import settings
 
 from tenants.folders import DirectFolders
-from tenants.runtimes import docker_exec, docker_hardening, docker_networks, docker_usage, image
+from tenants.runtimes import docker_exec, docker_hardening, docker_logs, docker_networks, docker_usage, image
 from tenants.runtimes.base import (
     LABEL_INSTANCE,
     LABEL_SPEC,
@@ -23,6 +23,7 @@ from tenants.runtimes.base import (
     ExecResult,
     FolderKeeper,
     Handle,
+    LogPart,
     Observed,
     Placement,
     Reading,
@@ -133,6 +134,16 @@ class DockerRuntime:
         lines = min(max(1, tail), MAX_TAIL)
         raw = self._unless_absent("logs", handle.id, stdout=True, stderr=True, tail=lines, limit_s=CREATE_S)
         return (raw or b"").decode("utf-8", "replace")
+
+    def logs_after(self, handle: Handle, mark: str = "") -> LogPart:
+        """The mark is the engine's own time of the last line, to the nanosecond."""
+        if self._ours(handle) is None:
+            return LogPart("", mark)
+        since = {"since": int(mark.partition(".")[0])} if mark else {"tail": 1}
+        raw = self._unless_absent(
+            "logs", handle.id, stdout=True, stderr=True, timestamps=True, limit_s=CREATE_S, **since
+        )
+        return docker_logs.part_after(raw or b"", mark)
 
     def exec(self, handle: Handle, argv: Sequence[str], *, timeout_s: float = 60, cap: int = 1_048_576) -> ExecResult:
         raw = self._ours(handle)

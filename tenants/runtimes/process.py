@@ -24,7 +24,17 @@ from django.conf import settings
 
 from tenants.folders import DirectFolders
 from tenants.runtimes import shim_tree
-from tenants.runtimes.base import AgentSpec, AgentState, EngineInfo, ExecResult, Handle, Observed, Placement, Reading
+from tenants.runtimes.base import (
+    AgentSpec,
+    AgentState,
+    EngineInfo,
+    ExecResult,
+    Handle,
+    LogPart,
+    Observed,
+    Placement,
+    Reading,
+)
 from tenants.runtimes.rundir import RunDir, alive
 from zcplatform.lib.errors import Conflict, DependencyDown, DependencyTimeout, Misconfigured, RunFailed
 
@@ -143,6 +153,11 @@ class ProcessRuntime:
     def logs(self, handle: Handle, *, tail: int = 100) -> str:
         run = RunDir(handle.id)
         return run.tail(tail).decode("utf-8", "replace") if run.ours() else ""
+
+    def logs_after(self, handle: Handle, mark: str = "") -> LogPart:
+        run = RunDir(handle.id)
+        text, mark = run.after(mark) if run.ours() else (b"", mark)
+        return LogPart(text.decode("utf-8", "replace"), mark)
 
     def exec(self, handle: Handle, argv: Sequence[str], *, timeout_s: float = 60, cap: int = 1_048_576) -> ExecResult:
         """Runs under the uid, in the folder and with the environment of the agent, with a memory and process limit

@@ -8,10 +8,8 @@ import gzip
 import socket
 import ssl
 import threading
-from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_network
 
 import aiohttp
@@ -20,58 +18,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.outside import Handler, server, url
 from zcplatform.lib import clock, env, http, outside
 from zcplatform.lib.errors import BadUpstream, DependencyDown, DependencyTimeout, InvalidField
 
 LOOPBACK = (ip_network("127.0.0.0/8"),)
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self):
-        self.server.seen.append(self)
-        self.server.script(self)
-        self.close_connection = True
-
-    do_POST = do_GET
-
-    def answer(self, status, body=b"", **headers):
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **headers}.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *args):
-        """Silence."""
-
-
-@contextmanager
-def server(script=lambda handler: handler.answer(200, b'{"ok": true}'), tls=None):
-    made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    made.daemon_threads, made.script, made.seen, made.connections = True, script, [], 0
-    accept = made.get_request
-
-    def counting():
-        made.connections += 1
-        return accept()
-
-    made.get_request = counting
-    if tls is not None:
-        made.socket = tls.wrap_socket(made.socket, server_side=True)
-    thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
-        yield made
-    finally:
-        made.shutdown()
-        made.server_close()
-        thread.join()
-
-
-def url(made, host="127.0.0.1", path="/", scheme="http"):
-    return f"{scheme}://{host}:{made.server_address[1]}{path}"
 
 
 @pytest.fixture

@@ -368,6 +368,26 @@ class RealAgentContract(RuntimeContract):
         assert "caf\ufffd" in text
         assert bench.runtime.logs(handle, tail=2).splitlines() == ["line 4", "line 5"]
 
+    def test_logs_are_followed_from_a_mark_without_gap_or_repetition(self, bench: Bench) -> None:
+        _, handle = bench.serving()
+        until(lambda: "line 5" in bench.runtime.logs(handle))
+        part = bench.runtime.logs_after(handle)
+        assert (part.text, bool(part.mark)) == ("", True)
+        assert bench.runtime.logs_after(handle, part.mark) == part
+        bench.runtime.stop(handle, grace_s=2)
+        bench.runtime.start(handle)
+        seen, mark = "", part.mark
+
+        def more() -> bool:
+            nonlocal seen, mark
+            part = bench.again().logs_after(handle, mark)
+            seen, mark = seen + part.text, part.mark
+            return "line 5\n" in seen
+
+        until(more)
+        lines = [line for line in seen.splitlines() if line.startswith("line ")]
+        assert lines == [f"line {number}" for number in range(1, 6)]
+
     def test_logs_outlive_a_stop(self, bench: Bench) -> None:
         _, handle = bench.serving()
         bench.runtime.stop(handle, grace_s=2)
