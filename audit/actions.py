@@ -87,4 +87,8 @@ ACTIONS: dict[str, str] = {
     "platform.reconcile": "Platform reconciled",
     "platform.backup": "Backup made",
     "platform.restore": "Backup restored",
+    "platform.drill": "Restore drill done",
+    "platform.upgrade": "Platform upgraded",
+    "platform.upkeep": "Database and folders cleaned up",
+    "audit.archive": "Old audit rows archived",
 }

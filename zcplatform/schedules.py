@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from django.conf import settings
 from django.db import transaction
 from django_q.models import Schedule
 
@@ -44,6 +45,9 @@ PERIODIC = (
     Periodic("mail-prune", "accounts.mail.prune", "53 3 * * *"),
     Periodic("codes-prune", "accounts.codes.prune", "29 * * * *"),
     Periodic("logins-prune", "accounts.logins.prune", "51 3 * * *"),
+    *((Periodic("backup", "backups.tasks.backup", settings.BACKUP_CRON),) if settings.BACKUP_CRON else ()),
+    *((Periodic("restore-drill", "backups.tasks.drill", settings.DRILL_CRON),) if settings.DRILL_CRON else ()),
+    Periodic("upkeep", "backups.tasks.upkeep_home", "37 3 * * *"),
 )
 
 

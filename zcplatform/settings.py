@@ -10,15 +10,18 @@ from urllib.parse import quote, urlsplit
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
-from zcplatform import keys, platform_toml
-from zcplatform.lib import env
+from zcplatform import __version__, keys, platform_toml
+from zcplatform.lib import env, swap
 from zcplatform.lib.redact import remember
 from zcplatform.logs import logging_config
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 HOME = env.path("HOME", BASE_DIR / "data")
 CONFIG_FILE = env.path("CONFIG", BASE_DIR / "platform.toml")
+DATABASE_URL = env.text("DATABASE_URL", f"sqlite:///{quote(str(HOME / 'zcplatform.db'))}")
+swap.settle(HOME, DATABASE_URL)  # a restore that was cut short is finished before anything of the home is read
 TOML = platform_toml.load(CONFIG_FILE)
+VERSION = __version__
 
 # --- keys ------------------------------------------------------------------------------------------------
 KEYS_DIR = env.path("KEYS_DIR", HOME / "keys")
@@ -108,6 +111,7 @@ INSTALLED_APPS = [
     "accounts",
     "vault",
     "tenants",
+    "backups",
     "monitoring",
     "zcplatform.apps.AdminConfig",
     "django.contrib.contenttypes",
@@ -174,7 +178,6 @@ SQLITE_OPTIONS = {
         "PRAGMA journal_size_limit=67108864; PRAGMA cache_size=-20000"
     ),
 }
-DATABASE_URL = env.text("DATABASE_URL", f"sqlite:///{quote(str(HOME / 'zcplatform.db'))}")
 try:
     DATABASES = {"default": dj_database_url.parse(DATABASE_URL, conn_max_age=60, conn_health_checks=True)}
 except ValueError:  # its text may hold the password
@@ -182,6 +185,15 @@ except ValueError:  # its text may hold the password
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATABASES["default"]["ENGINE"] = "zcplatform.lib.sqlite3"  # Django's, with turns for the writers
     DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS
+
+# --- backups ---------------------------------------------------------------------------------------------
+# On the same disk by default: it guards against mistakes, not against the loss of the disk.
+BACKUP_DIR = env.path("BACKUP_DIR", HOME / "backups")
+BACKUP_CRON = env.text("BACKUP_CRON", "0 3 * * *")  # in UTC; empty: never
+BACKUP_KEEP = env.integer("BACKUP_KEEP", 14, low=0)
+BACKUP_MAX_AGE_HOURS = env.integer("BACKUP_MAX_AGE_HOURS", 26)
+DRILL_CRON = env.text("DRILL_CRON", "30 4 * * 0")
+DRILL_MAX_AGE_HOURS = env.integer("DRILL_MAX_AGE_HOURS", 192)
 
 # --- web security ----------------------------------------------------------------------------------------
 SESSION_COOKIE_NAME = "__Host-zc_session" if IS_HTTPS else "zc_session"

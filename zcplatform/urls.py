@@ -21,6 +21,7 @@ urlpatterns = [
     path("healthz", views.health),
     path("readyz", views.readyz),
     path("metrics", metrics),
+    path("internal/certificate", views.certificate),
 ]
 
 handler400 = "zcplatform.views.bad_request"
