@@ -20,6 +20,8 @@ from zcplatform.lib.actors import Actor
 from zcplatform.lib.errors import Forbidden, RequestError, Unauthenticated
 
 SESSION, TOKEN, KEY = "session", "token", "key"
+MAX_REASON = 200
+"""Characters of the header ``X-Reason``, in which a super-admin may say why they act in a tenant."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,12 @@ class Credentials:
 
 def authenticate(request: HttpRequest) -> Caller:
     """The caller. Unauthenticated, Forbidden ``csrf_failed``, RequestError ``ambiguous_credentials``."""
+    caller = _identify(request)
+    reason = "".join(char for char in request.headers.get("X-Reason", "")[:MAX_REASON] if char.isprintable())
+    return replace(caller, actor=replace(caller.actor, reason=reason)) if reason else caller
+
+
+def _identify(request: HttpRequest) -> Caller:
     header = request.META.get("HTTP_AUTHORIZATION")
     user = request.user if isinstance(request.user, User) else None
     if header is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -21,6 +22,8 @@ from zcplatform.lib.text import check_text
 USER_FIELDS = ("name", "is_active", "is_superuser")
 VOIDING = frozenset({"is_active", "is_superuser"})
 """What a user is. When that changes, every session, token and key of before is void: whoever rises logs in anew."""
+LEAVING: list[Callable[[User], None]] = []
+"""Asked inside the transaction before a user is made inactive; apps that stand on this one refuse by raising."""
 
 
 def create_user(email: str, *, actor: Actor, name: str = "", is_superuser: bool = False) -> User:
@@ -42,7 +45,8 @@ def create_user(email: str, *, actor: Actor, name: str = "", is_superuser: bool 
 
 
 def update_user(user: User, *, actor: Actor, **changes: Any) -> User:
-    """Change ``name``, ``is_active`` or ``is_superuser``; Conflict ``last_super_admin`` when nobody would be left.
+    """Change ``name``, ``is_active`` or ``is_superuser``; Conflict ``last_super_admin`` when nobody would be left,
+    ``last_owner`` for whoever is a tenant's last active owner.
 
     Forbidden but for super-admins. A user who is made inactive, or super-admin or not, is out with their next request.
     """
@@ -54,6 +58,9 @@ def update_user(user: User, *, actor: Actor, **changes: Any) -> User:
         raise TypeError(f"{sorted(unknown)[0]} can't be changed here.")
     with transaction.atomic():
         row = {found.pk: found for found in _locked(user)}[user.pk]
+        if row.is_active and changes.get("is_active") is False:
+            for ask in LEAVING:
+                ask(row)
         changed = {key: [getattr(row, key), value] for key, value in changes.items() if getattr(row, key) != value}
         for key, value in changes.items():
             setattr(row, key, value)

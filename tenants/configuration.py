@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.db import transaction
 
 from tenants import channels as schemas
-from tenants import providers, secrets
+from tenants import providers, revisions, secrets
+from tenants.access import require
 from tenants.agents import agent_kind
 from tenants.models import Channel, Run, Tenant
 from tenants.runs import change
@@ -32,6 +33,17 @@ class ConfigInput:
     channels: tuple[tuple[str, Mapping[str, Any]], ...] = field(default=())
     """Kind and values of channels to add, secrets among the values."""
 
+    def complete(self) -> ConfigInput:
+        """The whole configuration instead of a part: what is not given is empty. Only the key, which nobody can read
+        back, stays as long as it would go to the same place."""
+        return replace(
+            self,
+            provider=self.provider or "",
+            model=self.model or "",
+            base_url=self.base_url or "",
+            extra=self.extra or {},
+        )
+
 
 @dataclass(frozen=True)
 class Checked:
@@ -53,28 +65,40 @@ def check(agent: str, given: ConfigInput, current: Tenant | None = None) -> Chec
 
 def update(*, actor: Actor, tenant: Tenant, given: ConfigInput) -> Run | None:
     """Change the configuration and apply it; None when the tenant is down. Conflict ``run_active``."""
+    require(actor, "config.update", tenant)  # what is refused would tell of the tenant
     checked = check(tenant.agent_kind, given, tenant)
+
+    def prepare(row: Tenant) -> None:
+        with revisions.kept(row, "config.update", actor=actor):
+            store(row, checked, actor=actor)
+
     return change(
         tenant,
         RunKind.RECONFIGURE,
         "config.update",
         actor=actor,
-        prepare=lambda row: store(row, checked, actor=actor),
+        prepare=prepare,
         changed=sorted([*checked.columns, *(["provider_key"] if checked.provider_key is not None else [])]),
     )
 
 
 def add_channel(*, actor: Actor, tenant: Tenant, kind: str, values: Mapping[str, Any]) -> tuple[Channel, Run | None]:
     """Add a channel and apply it. Forbidden ``plan_limit``, InvalidField, Conflict ``run_active``."""
+    require(actor, "channels.update", tenant)  # as above
     checked = _check_channel(tenant.agent_kind, kind, values)
     added: list[Channel] = []
+
+    def prepare(row: Tenant) -> None:
+        with revisions.kept(row, "channel.create", actor=actor):
+            added.append(_store_channel(row, *checked, actor=actor))
+
     run = change(
         tenant,
         RunKind.RECONFIGURE,
         "channel.create",
         actor=actor,
         ability="channels.update",
-        prepare=lambda row: added.append(_store_channel(row, *checked, actor=actor)),
+        prepare=prepare,
         channel_kind=kind,
     )
     return added[0], run
@@ -85,16 +109,20 @@ def update_channel(
 ) -> Run | None:
     """Change some fields of a channel; secrets that are not given stay. NotFound when it is gone."""
     tenant = channel.tenant
+    require(actor, "channels.update", tenant)  # as above
     config, opened = schemas.validate(channel.channel_type, values, partial=True)
 
     def prepare(row: Tenant) -> None:
         fresh = _channel(row, channel.pk)
-        fresh.config = {**fresh.config, **config}
-        fresh.enabled = fresh.enabled if enabled is None else enabled
-        fresh.updated_at = clock.now()
-        fresh.save(update_fields=["config", "enabled", "updated_at"])
-        for name, value in opened.items():
-            secrets.put(row, name, value, actor=actor, channel=fresh)
+        with revisions.kept(row, "channel.update", actor=actor):
+            fresh.config = {**fresh.config, **config}
+            fresh.enabled = fresh.enabled if enabled is None else enabled
+            fresh.updated_at = clock.now()
+            fresh.save(update_fields=["config", "enabled", "updated_at"])
+            for name, value in opened.items():
+                secrets.put(row, name, value, actor=actor, channel=fresh)
+            if enabled:
+                _check_complete(fresh)
 
     changed = sorted([*config, *opened, *([] if enabled is None else ["enabled"])])
     return change(
@@ -115,8 +143,9 @@ def delete_channel(*, actor: Actor, channel: Channel) -> Run | None:
 
     def prepare(row: Tenant) -> None:
         fresh = _channel(row, pk)
-        secrets.remove(row, actor=actor, channel=fresh)
-        fresh.delete()
+        with revisions.kept(row, "channel.delete", actor=actor):
+            secrets.remove(row, actor=actor, channel=fresh)
+            fresh.delete()
 
     return change(
         channel.tenant,
@@ -190,6 +219,18 @@ def _channel(tenant: Tenant, pk: int) -> Channel:
     if channel is None:
         raise NotFound("This channel is gone already.")
     return channel
+
+
+def missing_secrets(channel: Channel) -> list[str]:
+    """The secret fields that the channel needs and does not have, as after a rollback that brought it back."""
+    kept = set(channel.secrets.values_list("field", flat=True)) if channel.pk else set()
+    fields = schemas.CHANNELS[channel.channel_type].fields
+    return [field.name for field in fields if field.secret and field.required and field.name not in kept]
+
+
+def _check_complete(channel: Channel) -> None:
+    if missing := missing_secrets(channel):
+        raise InvalidField("This channel needs the secret before it can be on.", field=missing[0])
 
 
 def _store_channel(

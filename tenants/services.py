@@ -14,8 +14,8 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from accounts.models import User
-from tenants import access_tokens, configuration, secrets, tokens
-from tenants.access import deny
+from tenants import access_tokens, configuration, revisions, secrets, tokens
+from tenants.access import deny, require
 from tenants.agents import agent_kind
 from tenants.events import emit
 from tenants.models import AgentConfig, Hold, Member, Node, Plan, Run, Tenant
@@ -63,7 +63,8 @@ def create_tenant(
 
     Forbidden unless the actor is unrestricted or sign-up is open, and ``plan_not_offered`` for a plan that is not
     among ``SIGNUP_PLANS``; InvalidField ``plan_too_small``,
-    ``invalid_slug``, ``reserved_slug``, ``invalid_field``; Conflict ``slug_taken`` for a slug that was asked for.
+    ``invalid_slug``, ``reserved_slug``, ``invalid_field``, with ``deploy_now`` ``model_required``; Conflict
+    ``slug_taken`` for a slug that was asked for.
     """
     _check_may_create(actor, plan)
     name = check_text(name, field="name", max_length=100, required=True)
@@ -77,6 +78,7 @@ def create_tenant(
         tenant = _insert(name, slug, plan=chosen, agent_kind=agent, node=node)
         AgentConfig.objects.create(tenant=tenant)
         configuration.store(tenant, given, actor=actor)
+        revisions.keep(tenant, "tenant.create", actor=actor)
         _add_owner(tenant, owner, actor)
         token, shown = tokens.mint(tenant, "first", created_by=actor.label)
         emit(tenant, "tenant.created", {"slug": tenant.slug, "plan": chosen.slug, "agent": agent})
@@ -85,8 +87,28 @@ def create_tenant(
     return Created(tenant=tenant, access_token=shown, run=run)
 
 
+def rename(*, actor: Actor, tenant: Tenant, name: str) -> Run | None:
+    """Give the tenant another name, which its agent may show; None when that changes nothing that runs.
+
+    The slug, and with it the address, stays. InvalidField, Conflict ``run_active``.
+    """
+    require(actor, "tenant.update", tenant)
+    name = check_text(name, field="name", max_length=100, required=True)
+    if name == tenant.name:
+        return None
+    return change(
+        tenant,
+        RunKind.RECONFIGURE,
+        "tenant.update",
+        actor=actor,
+        prepare=lambda row: save(row, name=name),
+        name=name,
+    )
+
+
 def deploy(*, actor: Actor, tenant: Tenant) -> Run:
-    """Bring the tenant up. The same run while one is active; Conflict ``held`` or ``tenant_deleting``."""
+    """Bring the tenant up. The same run while one is active; Conflict ``held`` or ``tenant_deleting``, InvalidField
+    ``model_required`` for an agent that can't start without one."""
     return ask(tenant, RunKind.PROVISION, "tenant.deploy", actor=actor, prepare=_to_running)
 
 
@@ -100,9 +122,10 @@ def stop(*, actor: Actor, tenant: Tenant) -> Run:
     return ask(tenant, RunKind.STOP, "tenant.stop", actor=actor, prepare=_to_stopped)
 
 
-def restart(*, actor: Actor, tenant: Tenant) -> Run:
-    """Stop and start the agent. Conflict ``wrong_state`` unless it is meant to run."""
-    return ask(tenant, RunKind.RESTART, "tenant.restart", actor=actor, prepare=_back_to_running)
+def restart(*, actor: Actor, tenant: Tenant, cause: str = "") -> Run:
+    """Stop and start the agent. Conflict ``wrong_state`` unless it is meant to run. ``cause`` is for the audit."""
+    why = {"cause": cause} if cause else {}
+    return ask(tenant, RunKind.RESTART, "tenant.restart", actor=actor, prepare=_back_to_running, **why)
 
 
 def suspend(*, actor: Actor, tenant: Tenant, hold: str = HoldKind.OPERATOR, note: str = "") -> Run:
@@ -149,9 +172,9 @@ def resize(*, actor: Actor, tenant: Tenant, plan: str) -> Run | None:
     already has more channels or members than the plan allows.
     """
     chosen = _plan(plan)
-    _check_fits(tenant.agent_kind, chosen)
 
     def prepare(row: Tenant) -> None:
+        _check_fits(row.agent_kind, chosen)
         _check_counts(row, chosen)
         save(row, plan_id=chosen.pk)
 
@@ -216,8 +239,19 @@ def _refuse_held(row: Tenant) -> None:
         raise Conflict(f"This tenant is suspended ({held} hold); reactivate it first.", type="held", holds=held)
 
 
+def _refuse_without_model(row: Tenant) -> None:
+    kind = agent_kind(row.agent_kind)
+    if kind.needs_model and not row.config.provider_name:
+        raise InvalidField(
+            f"{kind.label} needs a model: name a provider, a model and the provider's key.",
+            type="model_required",
+            field="provider",
+        )
+
+
 def _to_running(row: Tenant) -> None:
     _refuse_held(row)
+    _refuse_without_model(row)
     save(row, desired=Desired.RUNNING)
     set_status(row, Status.DEPLOYING)
 

@@ -218,6 +218,7 @@ def test_g12_from_inside_a_tenant_nothing_of_the_platform_and_no_other_tenant_is
     assert result.exit_code == 0, result.output
     assert json.loads(result.output) == [], "reached from inside"
     # The same targets answer from the host, so that the probe above could have failed.
+    assert [path for path in paths if not os.path.exists(path)] == []
     for host, wanted in (("127.0.0.1", port), ("127.0.0.1", place.web), ("127.0.0.1", place.proxy)):
         socket.create_connection((host, wanted), 2).close()
 

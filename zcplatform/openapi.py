@@ -18,7 +18,8 @@ see answers exactly like what does not exist: 404.
 
 **Lists** are read by cursor: `limit` (at most 200), `cursor`, `order`.
 
-**Writes** that say so take an `Idempotency-Key`.
+**Writes** that say so take an `Idempotency-Key`. A super-admin who acts in a tenant may say why in `X-Reason`; it
+stands in the tenant's audit trail.
 
 **Rate limits** stand in `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset` (seconds); 429 comes with
 `Retry-After`.

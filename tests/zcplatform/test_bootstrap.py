@@ -11,7 +11,7 @@ import pytest
 
 from tests.architecture import ROOT
 
-PARTS = ["folders", "keys", "database", "vault", "plans", "node", "engine", "super-admin", "schedules"]
+PARTS = ["folders", "keys", "database", "vault", "plans", "node", "engine", "super-admin", "alerts", "schedules"]
 
 
 class Installation:
@@ -79,10 +79,12 @@ def test_bootstrap_enrols_the_super_admins_second_factor(tmp_path):
     assert "second_factor" not in again
 
 
-def test_bootstrap_refuses_an_address_that_is_none(made):
-    refused = made.bootstrap(email="nobody")
+def test_bootstrap_refuses_an_address_that_is_none_and_makes_nothing(tmp_path):
+    there = Installation(tmp_path / "home")
+    refused = there.bootstrap(email="nobody")
     assert refused.returncode == 1
     assert refused.stderr.strip() == "CommandError: That is not an e-mail address."
+    assert not there.folder.exists()
 
 
 def test_bootstrap_without_an_address_is_wrong_usage(made):

@@ -15,6 +15,7 @@ from django.urls import include, path
 from ninja import NinjaAPI, Schema
 
 from accounts.models import User
+from backups import results
 from monitoring.models import Heartbeat
 from zcplatform import urls, views
 from zcplatform.api import answer_errors
@@ -259,6 +260,12 @@ def beat(name, age):
     Heartbeat.objects.update_or_create(name=name, defaults={"beat_at": Now() - timedelta(seconds=age)})
 
 
+@pytest.mark.parametrize("address", ["/health", "/healthz", "/readyz"])
+def test_another_method_is_told_so(db, address):
+    answer = Client(enforce_csrf_checks=True).post(address)
+    assert (answer.status_code, answer["Allow"]) == (405, "GET, HEAD")
+
+
 @pytest.mark.parametrize("address", ["/health", "/healthz", "/api/health"])
 def test_health_is_one_word_and_needs_no_database(web, address, django_assert_num_queries):
     with django_assert_num_queries(0):
@@ -282,6 +289,15 @@ def test_unready_when_a_heartbeat_is_old_or_absent(web, fresh_look, stale):
     assert (web.get("/readyz").status_code, web.get("/readyz").content) == (503, b"unready")
     Heartbeat.objects.filter(name=stale).delete()
     assert web.get("/readyz").status_code == 503
+
+
+def test_stale_when_the_last_backup_failed(web, fresh_look):
+    beat("runs", 1)
+    beat("sweeps", 1)
+    results.note(results.BACKUP, ok=False, detail="no room")
+    assert (web.get("/readyz").status_code, web.get("/readyz").content) == (200, b"stale")
+    results.note(results.BACKUP, ok=True, detail="made")
+    assert web.get("/readyz").content == b"ok"
 
 
 def test_unready_when_the_database_can_not_be_written(web, fresh_look):

@@ -22,6 +22,7 @@ class Actor:
     ip: str = ""
     request_id: str = ""
     limit: frozenset[str] | None = None
+    reason: str = ""  # why a super-admin acts in a tenant, in their own words
 
     def reaches(self, ability: str) -> bool:
         """Whether the credential in use extends to ``ability``."""
