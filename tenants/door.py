@@ -12,11 +12,13 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from django.conf import settings
+from django.db import DatabaseError
 
-from tenants import door_pair
+from tenants import door_pair, usage
 from tenants.agents import agent_kind
 from tenants.door_access import Agent, admit, in_database, public_agent
 from tenants.door_chat import parse
@@ -115,10 +117,13 @@ class Door:
         call = kind.chat_call(body, secret)
         try:
             async with asyncio.timeout(MAX_CHAT_S), self._upstream.chat(agent, call) as response:
+                await _count(agent, messages_in=1)
                 if body.get("stream"):
-                    await _pass_on(kind.chat_stream(body, response.aiter_raw()), answer)
+                    await _pass_on(agent, kind.chat_stream(body, response.aiter_raw()), answer)
                 else:
-                    await answer.json(200, kind.chat_reply(body, await whole(response)))
+                    reply = kind.chat_reply(body, await whole(response))
+                    await _count(agent, messages_out=1)
+                    await answer.json(200, reply)
         except TimeoutError as error:
             raise DependencyTimeout("The agent did not come to an end.", type="agent_timeout") from error
 
@@ -139,11 +144,22 @@ class Door:
             await answer.write(b"", more=False)
 
 
-async def _pass_on(events: AsyncIterator[bytes], answer: Answer) -> None:
+async def _count(agent: Agent, **counts: int) -> None:
+    """Where the agent counts nothing itself, what passes here is all that is known. No chat ends for it."""
+    if agent_kind(agent.kind).metrics_path is not None:
+        return
+    try:
+        await in_database(partial(usage.add, agent.tenant_id, **counts))
+    except DatabaseError:
+        log.exception("a message was not counted", extra={"tenant_id": agent.tenant_id})
+
+
+async def _pass_on(agent: Agent, events: AsyncIterator[bytes], answer: Answer) -> None:
     """Forward events as they come. The answer begins with the first, so that an error before it has a status."""
     first = await anext(events, None)
     if first is None:
         raise BadUpstream("The agent's answer is empty.")
+    await _count(agent, messages_out=1)  # now: with the last byte the client is gone, and this task with it
     await answer.start_events()
     await answer.write(first)
     async for event in events:

@@ -122,9 +122,10 @@ def stop(*, actor: Actor, tenant: Tenant) -> Run:
     return ask(tenant, RunKind.STOP, "tenant.stop", actor=actor, prepare=_to_stopped)
 
 
-def restart(*, actor: Actor, tenant: Tenant) -> Run:
-    """Stop and start the agent. Conflict ``wrong_state`` unless it is meant to run."""
-    return ask(tenant, RunKind.RESTART, "tenant.restart", actor=actor, prepare=_back_to_running)
+def restart(*, actor: Actor, tenant: Tenant, cause: str = "") -> Run:
+    """Stop and start the agent. Conflict ``wrong_state`` unless it is meant to run. ``cause`` is for the audit."""
+    why = {"cause": cause} if cause else {}
+    return ask(tenant, RunKind.RESTART, "tenant.restart", actor=actor, prepare=_back_to_running, **why)
 
 
 def suspend(*, actor: Actor, tenant: Tenant, hold: str = HoldKind.OPERATOR, note: str = "") -> Run:

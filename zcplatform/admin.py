@@ -13,6 +13,7 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 
 from accounts.pages import logout_page
+from backups import results
 from tenants.models import Run, Tenant
 from tenants.states import Status
 
@@ -56,5 +57,6 @@ def _fleet() -> dict[str, Any]:
     return {
         "counts": [(status.value, counts[status]) for status in Status if status in counts],
         "attention": Tenant.objects.filter(status=Status.ERROR).order_by("-updated_at")[:LAST],
+        "guards": results.guards(),
         "runs": Run.objects.select_related("tenant").order_by("-pk")[:LAST],
     }

@@ -15,6 +15,9 @@ from ninja.operation import Operation
 import accounts.api
 import tenants.api
 from accounts.auth import Credentials
+from monitoring.alerting import api as alerting_api
+from monitoring.api import fleet as monitoring_router
+from monitoring.api import tenant_router as tenant_monitoring_router
 from zcplatform import __version__
 from zcplatform.lib.errors import InvalidField
 from zcplatform.middleware import json_error
@@ -88,6 +91,9 @@ api = PlatformAPI(
 answer_errors(api)
 api.add_decorator(every_operation, mode="view")
 accounts.api.mount(api)
+api.add_router("/monitoring", monitoring_router)
+api.add_router("/tenants", tenant_monitoring_router)
+alerting_api.mount(api)
 tenants.api.mount(api)
 
 

@@ -10,15 +10,18 @@ from urllib.parse import quote, urlsplit
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
-from zcplatform import keys, platform_toml
-from zcplatform.lib import env
+from zcplatform import __version__, keys, platform_toml
+from zcplatform.lib import env, swap
 from zcplatform.lib.redact import remember
 from zcplatform.logs import logging_config
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 HOME = env.path("HOME", BASE_DIR / "data")
 CONFIG_FILE = env.path("CONFIG", BASE_DIR / "platform.toml")
+DATABASE_URL = env.text("DATABASE_URL", f"sqlite:///{quote(str(HOME / 'zcplatform.db'))}")
+swap.settle(HOME, DATABASE_URL)  # a restore that was cut short is finished before anything of the home is read
 TOML = platform_toml.load(CONFIG_FILE)
+VERSION = __version__
 
 # --- keys ------------------------------------------------------------------------------------------------
 KEYS_DIR = env.path("KEYS_DIR", HOME / "keys")
@@ -69,6 +72,7 @@ LOG_MAX_SIZE = env.text("LOG_MAX_SIZE", TOML.docker.log_max_size)
 LOG_MAX_FILES = env.integer("LOG_MAX_FILES", TOML.docker.log_max_files)
 PORT_RANGE = env.int_range("PORT_RANGE", (10_001, 12_000))
 UID_RANGE = env.int_range("UID_RANGE", (200_000, 299_999))
+USAGE_DAYS = env.integer("USAGE_DAYS", 400, low=32)  # a calendar month must be whole for its quota
 TRASH_DAYS = env.integer("TRASH_DAYS", 7, low=0)
 ALLOW_UNPRIVILEGED_PROCESS = env.flag("ALLOW_UNPRIVILEGED_PROCESS", DEBUG)
 # Providers and webhooks are https only, unless the operator allows http (a model on the same network, say).
@@ -107,6 +111,7 @@ INSTALLED_APPS = [
     "accounts",
     "vault",
     "tenants",
+    "backups",
     "monitoring",
     "zcplatform.apps.AdminConfig",
     "django.contrib.contenttypes",
@@ -122,6 +127,7 @@ INSTALLED_APPS = [
     "django_q",
 ]
 MIDDLEWARE = [
+    "zcplatform.http_metrics.TimingMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "zcplatform.middleware.HeadersMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -172,7 +178,6 @@ SQLITE_OPTIONS = {
         "PRAGMA journal_size_limit=67108864; PRAGMA cache_size=-20000"
     ),
 }
-DATABASE_URL = env.text("DATABASE_URL", f"sqlite:///{quote(str(HOME / 'zcplatform.db'))}")
 try:
     DATABASES = {"default": dj_database_url.parse(DATABASE_URL, conn_max_age=60, conn_health_checks=True)}
 except ValueError:  # its text may hold the password
@@ -180,6 +185,15 @@ except ValueError:  # its text may hold the password
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATABASES["default"]["ENGINE"] = "zcplatform.lib.sqlite3"  # Django's, with turns for the writers
     DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS
+
+# --- backups ---------------------------------------------------------------------------------------------
+# On the same disk by default: it guards against mistakes, not against the loss of the disk.
+BACKUP_DIR = env.path("BACKUP_DIR", HOME / "backups")
+BACKUP_CRON = env.text("BACKUP_CRON", "0 3 * * *")  # in UTC; empty: never
+BACKUP_KEEP = env.integer("BACKUP_KEEP", 14, low=0)
+BACKUP_MAX_AGE_HOURS = env.integer("BACKUP_MAX_AGE_HOURS", 26)
+DRILL_CRON = env.text("DRILL_CRON", "30 4 * * 0")
+DRILL_MAX_AGE_HOURS = env.integer("DRILL_MAX_AGE_HOURS", 192)
 
 # --- web security ----------------------------------------------------------------------------------------
 SESSION_COOKIE_NAME = "__Host-zc_session" if IS_HTTPS else "zc_session"
@@ -234,6 +248,18 @@ if EMAIL_HOST:
 else:  # codes on the console are for developers; elsewhere they would stand in a log
     EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend" if DEBUG else "accounts.mail.NoServer"
 
+# --- alerts ----------------------------------------------------------------------------------------------
+NOTIFIERS = {
+    "mail": "monitoring.alerting.notifiers.mail.MailNotifier",
+    "webhook": "monitoring.alerting.notifiers.webhook.WebhookNotifier",
+    "slack": "monitoring.alerting.notifiers.slack.SlackNotifier",
+    "telegram": "monitoring.alerting.notifiers.telegram.TelegramNotifier",
+}
+
+# Called every minute while the platform looks after itself; a service outside that misses it raises the alarm.
+HEARTBEAT_URL = env.text("HEARTBEAT_URL")
+METRICS_TOKEN = env.text("METRICS_TOKEN")  # whoever sends it as a bearer may read /metrics; empty: nobody may
+
 # --- the queue -------------------------------------------------------------------------------------------
 # The queue carries only "do run N"; the truth is the Run row with its lease. Why each value is what it is:
 # docs/adr/0004-queue.md.
@@ -275,6 +301,8 @@ for _secret in (
     PEPPER,
     VAULT_PASSPHRASE,
     EMAIL_HOST_PASSWORD,
+    HEARTBEAT_URL,
+    METRICS_TOKEN,
     str(DATABASES["default"].get("PASSWORD") or ""),
 ):
     remember(_secret, for_good=True)

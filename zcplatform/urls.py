@@ -7,6 +7,7 @@ from django.urls import include, path
 
 from zcplatform import api_docs, views
 from zcplatform.api import api
+from zcplatform.metrics import metrics
 
 urlpatterns = [
     path("", views.start),
@@ -19,6 +20,8 @@ urlpatterns = [
     path("health", views.health),
     path("healthz", views.health),
     path("readyz", views.readyz),
+    path("metrics", metrics),
+    path("internal/certificate", views.certificate),
 ]
 
 handler400 = "zcplatform.views.bad_request"

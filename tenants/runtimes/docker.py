@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from django.conf import settings
 
 from tenants.folders import DirectFolders
-from tenants.runtimes import docker_exec, docker_hardening, docker_logs, docker_networks, image
+from tenants.runtimes import docker_exec, docker_hardening, docker_logs, docker_networks, docker_usage, image
 from tenants.runtimes.base import (
     LABEL_INSTANCE,
     LABEL_SPEC,
@@ -26,6 +26,7 @@ from tenants.runtimes.base import (
     LogPart,
     Observed,
     Placement,
+    Reading,
 )
 from tenants.runtimes.docker_engine import CREATE_S, READ_S, REMOVE_S, START_S, Refused, engine_at
 from tenants.runtimes.docker_folders import HelperFolders
@@ -123,6 +124,9 @@ class DockerRuntime:
 
     def list(self) -> list[Observed]:
         return [observed(raw) for raw in self._labelled(LABEL_TENANT)]
+
+    def measure(self, handles: Sequence[Handle]) -> Mapping[str, Reading]:
+        return docker_usage.measure(self.engine, [handle.id for handle in handles])
 
     def logs(self, handle: Handle, *, tail: int = 100) -> str:
         if self._ours(handle) is None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.architecture import ROOT
 
-PARTS = ["folders", "keys", "database", "vault", "plans", "node", "engine", "super-admin", "schedules"]
+PARTS = ["folders", "keys", "database", "vault", "plans", "node", "engine", "super-admin", "alerts", "schedules"]
 
 
 class Installation:

@@ -21,7 +21,7 @@ from tenants.routing.base import Route, RouterInfo
 from tenants.runtimes.base import EngineInfo
 from tests import fakes
 from tests.commands import manage
-from zcplatform import doctor
+from zcplatform import doctor, schedules
 from zcplatform.doctor import fleet, host
 from zcplatform.lib import clock
 
@@ -31,7 +31,7 @@ Usage = namedtuple("Usage", "total used free")
 @pytest.fixture
 def sound(world, settings, monkeypatch):
     """Bootstrapped, served, with one tenant that runs."""
-    for name, mode in host.MODES:
+    for name, mode in host.FOLDERS:
         path = Path(settings.HOME) / name
         path.mkdir(exist_ok=True)
         path.chmod(mode)
@@ -40,6 +40,7 @@ def sound(world, settings, monkeypatch):
         path.chmod(0o600)
     for cluster in heartbeats.CLUSTERS:
         heartbeats.beat(cluster)
+    schedules.ensure()
     monkeypatch.setattr(fleet, "router", lambda: world.router)
     monkeypatch.setattr(host.shutil, "disk_usage", lambda _path: Usage(100e9, 40e9, 60e9))
     world.acme = world.tenant(deploy=True)
@@ -168,7 +169,7 @@ def test_a_damaged_database(sound, tmp_path, monkeypatch):
     copy.chmod(0o600)
     damaged = connection.copy()
     damaged.settings_dict["NAME"] = str(copy)
-    monkeypatch.setattr(host, "connection", damaged)
+    monkeypatch.setattr(host.startup, "connection", damaged)
     level, what, _ = found("database")[0]
     damaged.close()
     assert level == "error"
