@@ -91,10 +91,10 @@ api = PlatformAPI(
 answer_errors(api)
 api.add_decorator(every_operation, mode="view")
 accounts.api.mount(api)
-tenants.api.mount(api)
 api.add_router("/monitoring", monitoring_router)
 api.add_router("/tenants", tenant_monitoring_router)
 alerting_api.mount(api)
+tenants.api.mount(api)
 
 
 class Alive(Schema):

@@ -24,8 +24,8 @@ urlpatterns = [
     path("health", views.health),
     path("healthz", views.health),
     path("readyz", views.readyz),
-    path("internal/certificate", views.certificate),
     path("metrics", metrics),
+    path("internal/certificate", views.certificate),
 ]
 
 handler400 = "zcplatform.views.bad_request"

@@ -10,7 +10,7 @@ from zcplatform.lib.clustered import CreateClusteredModel
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('tenants', '0001_initial'),
+        ('tenants', '0002_api'),
     ]
 
     operations = [

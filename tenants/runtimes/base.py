@@ -123,14 +123,6 @@ class ExecResult:
 
 
 @dataclass(frozen=True)
-class LogPart:
-    """``mark`` is opaque: only the runtime that gave it understands it."""
-
-    text: str
-    mark: str
-
-
-@dataclass(frozen=True)
 class Reading:
     """What one running agent uses. ``cpu_us`` (microseconds) and ``net_in``/``net_out`` (bytes) count up from the
     beginning of the agent's present life, which ``life`` names; it is empty where the engine does not tell lives
@@ -143,6 +135,14 @@ class Reading:
     net_in: int | None
     net_out: int | None
     pids: int
+
+
+@dataclass(frozen=True)
+class LogPart:
+    """``mark`` is opaque: only the runtime that gave it understands it."""
+
+    text: str
+    mark: str
 
 
 @dataclass(frozen=True)

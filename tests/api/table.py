@@ -6,6 +6,10 @@ everybody answers everybody the same, and is tested where it is made.
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+from zcplatform.lib import clock
+
 CALLERS = (
     "anonymous",
     "stranger",
@@ -102,6 +106,38 @@ PATCH  /admin/roles/{name}                                    401  403  403  403
 DELETE /admin/roles/{name}                                    401  403  403  403  403  403  404  403  401  401
 """
 
+_MONITORING = """
+#                                                            anon strn view cont mana ownr supr read expd susp
+GET    /monitoring/dashboard                                 401  403  403  403  403  403  200  403  401  401
+GET    /monitoring/health                                    401  403  403  403  403  403  200  403  401  401
+GET    /monitoring/resources                                 401  403  403  403  403  403  200  403  401  401
+GET    /monitoring/usage                                     401  403  403  403  403  403  200  403  401  401
+GET    /monitoring/audit                                     401  403  403  403  403  403  200  403  401  401
+GET    /tenants/{tenant_id}/resources                        401  404  200  200  200  200  200  200  401  401
+GET    /tenants/{tenant_id}/usage                            401  404  200  200  200  200  200  200  401  401
+GET    /tenants/{tenant_id}/metrics                          401  404  200  200  200  200  200  200  401  401
+GET    /alerts                                               401  200  200  200  200  200  200  403  401  401
+GET    /alerts/{alert_id}                                    401  404  404  404  404  404  404  403  401  401
+POST   /alerts/{alert_id}/ack                                401  404  404  404  404  404  404  403  401  401
+GET    /alerts/silences                                      401  200  200  200  200  200  200  403  401  401
+POST   /alerts/silences                                      401  403  403  403  403  403  201  403  401  401
+DELETE /alerts/silences/{silence_id}                         401  404  404  404  404  404  404  403  401  401
+GET    /alerts/metrics                                       401  200  200  200  200  200  200  200  401  401
+GET    /alerts/rules                                         401  200  200  200  200  200  200  403  401  401
+POST   /alerts/rules                                         401  403  403  403  403  403  201  403  401  401
+GET    /alerts/rules/{rule_id}                               401  404  404  404  404  404  404  403  401  401
+PATCH  /alerts/rules/{rule_id}                               401  404  404  404  404  404  404  403  401  401
+DELETE /alerts/rules/{rule_id}                               401  404  404  404  404  404  404  403  401  401
+GET    /alerts/notifiers                                     401  200  200  200  200  200  200  403  401  401
+POST   /alerts/notifiers                                     401  403  403  403  403  403  201  403  401  401
+GET    /alerts/notifiers/{notifier_id}                       401  404  404  404  404  404  404  403  401  401
+PATCH  /alerts/notifiers/{notifier_id}                       401  404  404  404  404  404  404  403  401  401
+DELETE /alerts/notifiers/{notifier_id}                       401  404  404  404  404  404  404  403  401  401
+POST   /alerts/notifiers/{notifier_id}/test                  401  404  404  404  404  404  404  403  401  401
+GET    /alerts/notifiers/{notifier_id}/deliveries            401  404  404  404  404  404  404  403  401  401
+GET    /tenants/{tenant_id}/uptime                           401  404  200  200  200  200  200  200  401  401
+"""
+
 BODIES = {
     "POST /tenants": {"name": "New", "agent": "demo", "plan": "pro", "deploy": False},
     "PATCH /tenants/{tenant_id}": {"name": "Renamed"},
@@ -144,6 +180,11 @@ BODIES = {
     "PATCH /admin/users/{user_id}": {"name": "x"},
     "POST /admin/roles": {"name": "helper", "label": "Helper", "abilities": ["tenant.view"]},
     "PATCH /admin/roles/{name}": {"label": "x"},
+    "POST /alerts/silences": {"until": (clock.now() + timedelta(days=1)).isoformat(), "note": "Maintenance"},
+    "POST /alerts/rules": {"name": "Memory", "metric": "tenant_memory_pct", "threshold": 90, "hold_s": 900},
+    "PATCH /alerts/rules/{rule_id}": {"threshold": 95},
+    "POST /alerts/notifiers": {"kind": "webhook", "name": "On call", "config": {"url": "https://hooks.example.com/x"}},
+    "PATCH /alerts/notifiers/{notifier_id}": {"enabled": False},
     "POST /users/me/api-keys": {"name": "x", "scopes": ["read"]},
 }
 QUERIES = {"GET /explain": "?ability=account.view"}
@@ -152,7 +193,7 @@ QUERIES = {"GET /explain": "?ability=account.view"}
 def rows() -> dict[str, dict[str, int | None]]:
     """``METHOD /path`` to the status for each caller."""
     found = {}
-    for line in (_TENANTS + _ACCOUNTS).strip().splitlines():
+    for line in (_TENANTS + _ACCOUNTS + _MONITORING).strip().splitlines():
         if line.startswith("#") or not line.strip():
             continue
         method, path, *statuses = line.split()

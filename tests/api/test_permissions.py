@@ -16,6 +16,8 @@ from zcplatform import api_docs
 from zcplatform.lib import http
 
 ROWS = rows()
+UNKNOWN = ("key_id", "session_id", "user_id", "alert_id", "silence_id", "rule_id", "notifier_id")
+"""Ids of which the tenant of these tests has none."""
 
 
 def filled(text, ids):
@@ -32,7 +34,7 @@ def ask(api, route, ids):
 
 @pytest.fixture
 def ids(acme, people):
-    unknown = {name: str(uuid.uuid4()) for name in ("key_id", "session_id", "user_id")}
+    unknown = {name: str(uuid.uuid4()) for name in UNKNOWN}
     return {**ids_of(acme), **unknown}
 
 
@@ -115,7 +117,7 @@ def test_c3_a_child_of_another_tenant_in_the_path_is_not_there(route, people, id
     assert told[0][0] == 404
 
 
-def test_c4_no_body_takes_an_id_but_the_heir_of_a_tenant():
+def test_c4_no_body_takes_an_id_but_those_that_are_tested_here():
     schemas = api_docs.document()["components"]["schemas"]
     taking = {
         (name, field)
@@ -124,8 +126,27 @@ def test_c4_no_body_takes_an_id_but_the_heir_of_a_tenant():
         for field in schema.get("properties", {})
         if field == "id" or field.endswith(("_id", "_ids")) or field in ("tenant", "user", "member", "channel")
     }
-    asking = {("ExplainQuery", "tenant"), ("ExplainQuery", "user")}
-    assert taking - asking == {("TransferIn", "member")}
+    asking = {(name, field) for name, field in taking if name.endswith("Query")}
+    of_tenants = {(name, "tenant") for name in ("RuleIn", "NotifierIn", "SilenceIn")}
+    assert taking - asking - of_tenants == {("TransferIn", "member")}
+
+
+@pytest.mark.parametrize("route", ["POST /alerts/rules", "POST /alerts/notifiers", "POST /alerts/silences"])
+def test_c4_a_foreign_tenant_in_the_body_is_one_that_does_not_exist(people, other, route):
+    told = []
+    for tenant in (str(other.public_id), str(uuid.uuid4())):
+        answer = people.owner.post(route.split()[1], {**BODIES[route], "tenant": tenant})
+        told.append((answer.status_code, answer.json()["error"]["type"]))
+    assert told[0] == told[1] and told[0][0] in (404, 422)
+
+
+@pytest.mark.parametrize("path", ["/alerts", "/alerts/rules", "/alerts/notifiers", "/alerts/silences"])
+def test_c4_a_foreign_tenant_in_the_query_is_one_that_does_not_exist(people, other, path):
+    told = []
+    for tenant in (other.public_id, uuid.uuid4()):
+        answer = people.owner.get(f"{path}?tenant={tenant}")
+        told.append((answer.status_code, answer.json().get("items"), answer.json().get("error", {}).get("type")))
+    assert told[0] == told[1]
 
 
 def test_c4_a_foreign_id_in_a_question_is_one_that_does_not_exist(people, other):

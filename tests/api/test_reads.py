@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from tenants.models import Channel, Member, Tenant
 from tests.api.conftest import as_user, ids_of
 from tests.api.table import rows
-from tests.api.test_permissions import ask
+from tests.api.test_permissions import UNKNOWN, ask
 from tests.factories import MemberFactory, RunFactory, TenantFactory
 
 GETS = [route for route in rows() if route.startswith("GET ")]
@@ -22,7 +22,7 @@ ABOUT_REQUESTS = {"AuditEntry", "RateWindow"}
 
 @pytest.fixture
 def ids(acme, people):
-    unknown = {name: str(uuid.uuid4()) for name in ("key_id", "session_id", "user_id", "name")}
+    unknown = {name: str(uuid.uuid4()) for name in (*UNKNOWN, "name")}
     return {**ids_of(acme), **unknown}
 
 

@@ -17,7 +17,7 @@ from tenants.provisioning.plans import PROCEDURE
 from tenants.provisioning.runner import execute
 from tests.api.conftest import Undone, ids_of, make_tenant
 from tests.api.table import CALLERS, rows
-from tests.api.test_permissions import ask
+from tests.api.test_permissions import UNKNOWN, ask
 from tests.factories import PlanFactory
 from tests.tenants.test_channels import VALID
 from vault.services import reveal_many
@@ -63,7 +63,7 @@ def nothing_outside(monkeypatch):
 @pytest.mark.parametrize("caller", [name for name in CALLERS if name not in ("anonymous", "expired_key", "suspended")])
 def test_c10_no_secret_in_any_answer_log_audit_row_or_event(caller, people, acme, caplog):
     canary = planted(acme)
-    ids = {**ids_of(acme), **{name: str(uuid.uuid4()) for name in ("key_id", "session_id", "user_id")}}
+    ids = {**ids_of(acme), **{name: str(uuid.uuid4()) for name in (*UNKNOWN, "name")}}
     told = []
     caplog.set_level(logging.DEBUG)
     for route in ROWS:

@@ -1,1 +1,0 @@
-"""Django's SQLite backend, with turns for the writers: see ``base``."""
