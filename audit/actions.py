@@ -19,6 +19,8 @@ ACTIONS: dict[str, str] = {
     "tenant.drift": "Drift from the desired state found",
     "tenant.repair": "Drift repaired",
     "config.update": "Configuration changed",
+    "egress.update": "What the agent may connect to changed",
+    "egress.refused": "Agent's connection to a host refused",
     "channel.create": "Channel added",
     "channel.update": "Channel changed",
     "channel.delete": "Channel removed",

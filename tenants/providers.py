@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tenants.agents.base import ModelEndpoint
 from tenants.fields import Field, clean, clean_all
-from tenants.models import Tenant
+from tenants.models import AgentConfig, Tenant
 from zcplatform.lib.errors import InvalidField
 from zcplatform.lib.redact import SecretStr
 
@@ -98,11 +98,14 @@ def endpoint_for(tenant: Tenant, key: SecretStr | None) -> ModelEndpoint | None:
 
     ``key`` is the tenant's own. No other key ever goes to an address that a tenant has named.
     """
-    config = tenant.config
+    config, base_url = tenant.config, address_of(tenant.config)
     kind = PROVIDERS.get(config.provider_name)
-    if kind is None or not kind.has_model:
-        return None
-    base_url = kind.base_url or config.base_url
-    if not base_url or (kind.needs_key and not key):
+    if kind is None or not base_url or (kind.needs_key and not key):
         return None
     return ModelEndpoint(kind.name, config.provider_model, base_url, key or NO_KEY)
+
+
+def address_of(config: AgentConfig) -> str:
+    """The address of the tenant's model; empty when it has none."""
+    kind = PROVIDERS.get(config.provider_name)
+    return (kind.base_url or config.base_url) if kind and kind.has_model else ""

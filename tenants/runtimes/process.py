@@ -22,10 +22,12 @@ from typing import Any
 
 from django.conf import settings
 
+from tenants.egress import firewall
 from tenants.folders import DirectFolders
 from tenants.runtimes import shim_tree
 from tenants.runtimes.base import AgentSpec, AgentState, EngineInfo, ExecResult, Handle, Observed, Placement
 from tenants.runtimes.rundir import RunDir, alive
+from tenants.states import Egress
 from zcplatform.lib.errors import Conflict, DependencyDown, DependencyTimeout, Misconfigured, RunFailed
 
 SYSTEMD = Path("/run/systemd/system")
@@ -60,7 +62,9 @@ class ProcessRuntime:
     def ensure_image(self, image: str) -> str:
         return self.kind
 
-    def ensure_network(self, slot: int) -> str:
+    def ensure_network(self, slot: int, egress: str = Egress.OPEN) -> str:
+        """A process is in the host's own network, which can't be narrowed for it."""
+        firewall.refuse_unless_open(egress, "agents of the process runtime share the host's network")
         return "host"
 
     def remove_unused_networks(self) -> Sequence[str]:

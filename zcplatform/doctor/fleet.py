@@ -10,6 +10,8 @@ from django.db.models.functions import Now
 
 from monitoring import heartbeats
 from tenants import reconcile, routes
+from tenants.egress import firewall, upkeep
+from tenants.egress.policy import mode_of
 from tenants.hardening import deviations
 from tenants.models import Node, Run, Tenant
 from tenants.routing import router
@@ -99,6 +101,19 @@ def hardening() -> Looked:
         for line in deviations(tenant):
             yield "error", f"{tenant.slug}: {line}", f"Run: zcplatform stop {tenant.slug}, and then start."
     yield "ok", f"{looked} running agents compared with their specs", ""
+
+
+def egress() -> Looked:
+    """Whether the firewall holds our rules, and which tenants have a mode that nothing enforces."""
+    for node in upkeep.docker_nodes():
+        if why := firewall.unenforceable(upkeep.host_of(node)):
+            yield "warning", f"Node {node.name}: agents may connect to anything, since {why}.", "See docs/egress.md."
+            continue
+        for line in firewall.differences():
+            yield "error", line, "Run: zcplatform reconcile"
+    for tenant in upkeep.unfenced():
+        what = f"{tenant.slug}: its mode “{mode_of(tenant)}” is not enforced."
+        yield "error", what, "Move it to the runtime docker on this host, with the platform run by root."
 
 
 def workers() -> Looked:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenants.runtimes.base import AgentSpec
+from tenants.runtimes.docker_networks import NetworkPlace
 from tenants.runtimes.docker_spec import BODY_KEYS, HOST_CONFIG_KEYS, agent_body, check_body
 from zcplatform.lib.errors import Misconfigured, RunFailed
 
@@ -95,7 +96,9 @@ GOLDEN = {
 
 
 def body(spec: AgentSpec = SPEC, host_cpus: float = 64) -> dict:
-    return agent_body(spec, network="zcplatform-internal-0", log_max_size="50m", log_max_files=3, host_cpus=host_cpus)
+    return agent_body(
+        spec, place=NetworkPlace("zcplatform-internal-0"), log_max_size="50m", log_max_files=3, host_cpus=host_cpus
+    )
 
 
 def test_g8_the_whole_body_is_golden():
