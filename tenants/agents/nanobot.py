@@ -26,6 +26,7 @@ EXTRA = (
     Field("temperature", "Temperature", "number", low=0, high=2),
     Field("max_tokens", "Longest answer", "integer", low=1, high=1_000_000, help="Tokens."),
 )
+PACKAGES_IN_IMAGE = "/opt/nanobot"
 SESSION_LENGTH = 100  # becomes part of a file name
 _THEIR_EXTRA = {"temperature": "temperature", "max_tokens": "maxTokens"}
 START = """\

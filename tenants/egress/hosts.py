@@ -30,9 +30,9 @@ class Target:
         """Whether a connection to ``host`` is meant; a wildcard stands for one label or more, never for none."""
         if port != self.port:
             return False
-        return (
-            host.endswith(self.host[1:]) and host != self.host[2:] if self.host.startswith("*.") else host == self.host
-        )
+        if self.host.startswith("*."):
+            return host.endswith(self.host[1:]) and len(host) >= len(self.host)
+        return host == self.host
 
 
 def check_hosts(entries: Iterable[str], *, field: str = "hosts") -> list[str]:

@@ -84,7 +84,8 @@ class Proxy:
 
     async def _listen(self, bridge: Bridge) -> None:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await self._serve(bridge, reader, writer)
+            with suppress(asyncio.CancelledError):  # by ``recheck``: no error to tell of
+                await self._serve(bridge, reader, writer)
 
         try:
             self.servers[bridge] = await asyncio.start_server(

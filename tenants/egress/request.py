@@ -40,11 +40,12 @@ def parse(head: bytes) -> Request:
         return Request(*_authority(target), b"")
     try:
         parts = urlsplit(target)
+        port = 80 if parts.port is None else parts.port
         if parts.scheme != "http" or "@" in parts.netloc:
             raise NotARequest("neither CONNECT nor an http:// address")
     except ValueError as error:
         raise NotARequest("no address") from error
-    host, port = _authority(parts.netloc if parts.port else f"{parts.netloc.removesuffix(':')}:80")
+    host, port = _authority(f"{parts.hostname or ''}:{port}")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return Request(host, port, _own_words(method, path, parts.netloc, fields))
 

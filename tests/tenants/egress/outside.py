@@ -22,52 +22,9 @@ HOST_SIDE, FAR_SIDE = "198.51.100.1", "198.51.100.2"
 PUBLIC, OTHER_PUBLIC = "203.0.113.10", "203.0.113.11"
 METADATA = "169.254.169.254"
 FORBIDDEN = (METADATA, "10.99.77.10", "172.31.77.10", "192.168.77.10", "100.64.77.10", "198.18.77.10")
+EVERYWHERE = (PUBLIC, OTHER_PUBLIC, *FORBIDDEN)
 TCP_PORTS = (53, 80, 443, 8_000)
-SERVER = """
-import http.server, json, os, socket, sys, threading
-seen = open(sys.argv[1], "a", buffering=1)
-def note(kind, port, local):
-    seen.write(json.dumps([kind, local, port]) + "\\n")
-class Answer(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    def _say(self, body, kind="text/plain"):
-        self.send_response(200)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Connection", "close")
-        self.end_headers()
-        self.wfile.write(body)
-    def do_GET(self):
-        self._say(b"outside " + self.connection.getsockname()[0].encode())
-    def do_POST(self):
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        text = "model says: " + str(asked["messages"][-1]["content"])[:60]
-        chunk = {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]}
-        last = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}],
-                "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}}
-        self._say("".join("data: %s\\n\\n" % json.dumps({"id": "c", "object": "chat.completion.chunk", "created": 1,
-            "model": "m", **part}) for part in (chunk, last)).encode() + b"data: [DONE]\\n\\n", "text/event-stream")
-    def log_message(self, *_):
-        pass
-class Server(http.server.ThreadingHTTPServer):
-    daemon_threads = True
-    def finish_request(self, request, client):
-        note("tcp", self.server_port, request.getsockname()[0])
-        super().finish_request(request, client)
-def udp():
-    listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    listener.bind(("0.0.0.0", 53))
-    while True:
-        data, sender = listener.recvfrom(2048)
-        note("udp", 53, data.decode("latin-1"))
-        listener.sendto(data, sender)
-threading.Thread(target=udp, daemon=True).start()
-servers = [Server(("0.0.0.0", int(port)), Answer) for port in sys.argv[2:]]
-for server in servers[1:]:
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-note("ready", 0, "")
-servers[0].serve_forever()
-"""
+SERVER = Path(__file__).with_name("outside_server.py")
 
 
 class Outside:
@@ -93,8 +50,8 @@ def outside() -> Iterator[Outside]:
         try:
             _lay()
             log = Path(folder, "seen")
-            command = ["ip", "netns", "exec", NAMESPACE, sys.executable, "-I", "-c", SERVER, str(log)]
-            server = subprocess.Popen([*command, *map(str, TCP_PORTS)])
+            command = ["ip", "netns", "exec", NAMESPACE, sys.executable, "-I", str(SERVER), str(log)]
+            server = subprocess.Popen([*command, ",".join(EVERYWHERE), *map(str, TCP_PORTS)])
             until = time.monotonic() + 30
             while not (log.exists() and "ready" in log.read_text()):
                 assert server.poll() is None and time.monotonic() < until
@@ -117,7 +74,7 @@ def _lay() -> None:
     ip(*inside, "addr", "add", f"{FAR_SIDE}/30", "dev", PEER)
     ip(*inside, "link", "set", PEER, "up")
     ip(*inside, "route", "add", "default", "via", HOST_SIDE)
-    for address in (PUBLIC, OTHER_PUBLIC, *FORBIDDEN):
+    for address in EVERYWHERE:
         ip(*inside, "addr", "add", f"{address}/32", "dev", "lo")
         ip("route", "add", f"{address}/32", "via", FAR_SIDE, "dev", LINK)
 

@@ -227,7 +227,7 @@ def test_a_refused_host_is_audited_once_and_counted(home):
 def audited(home, action):
     code = (
         "import json; from audit.models import AuditEntry as E;"
-        f"print(json.dumps([e.detail for e in E.objects.filter(action='{action}')]))"
+        f"print(json.dumps([json.loads(e.detail_json) for e in E.objects.filter(action='{action}')]))"
     )
     done = home.manage("shell", "-v", "0", "-c", code)
     assert done.returncode == 0, done.stderr
