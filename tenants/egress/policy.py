@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
 
 from tenants.egress.bridges import GATEWAY_HOST
 from tenants.egress.hosts import Target, parse
@@ -33,25 +32,9 @@ class Policy:
         return any(target.covers(host, port) for target in self.targets)
 
 
-def defaults() -> tuple[Egress, dict[str, Egress]]:
-    """(the mode for every plan, the plans that differ) from ``EGRESS_DEFAULT``, such as ``open,free=gateway``.
-    ImproperlyConfigured for a word that is no mode."""
-    general, by_plan = Egress.OPEN, dict[str, Egress]()
-    for word in settings.EGRESS_DEFAULT:
-        plan, equals, mode = word.rpartition("=")
-        if mode not in Egress.values:
-            allowed = ", ".join(Egress.values)
-            raise ImproperlyConfigured(f"ZCPLATFORM_EGRESS_DEFAULT: “{word}” is none of {allowed}, or plan=mode.")
-        if equals:
-            by_plan[plan] = Egress(mode)
-        else:
-            general = Egress(mode)
-    return general, by_plan
-
-
 def default_of(plan: str) -> Egress:
-    general, by_plan = defaults()
-    return by_plan.get(plan, general)
+    """The mode of a plan's tenants that have none of their own: ``EGRESS_DEFAULT``."""
+    return Egress(settings.EGRESS_DEFAULT.get(plan, settings.EGRESS_DEFAULT[""]))
 
 
 def mode_of(tenant: Tenant) -> Egress:
@@ -88,17 +71,6 @@ def proxy_environment(mode: str) -> Mapping[str, str]:
     names = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
     # Node.js looks at them only when told to.
     return {**dict.fromkeys(names, url), "NO_PROXY": "localhost,127.0.0.1", "NODE_USE_ENV_PROXY": "1"}
-
-
-def internal_targets() -> frozenset[tuple[str, int]]:
-    """``EGRESS_INTERNAL`` as (host, port); ImproperlyConfigured for an entry without a port."""
-    found = set()
-    for entry in settings.EGRESS_INTERNAL:
-        host, colon, port = entry.lower().rpartition(":")
-        if not (colon and host and port.isdigit() and 0 < int(port) < 65_536):
-            raise ImproperlyConfigured(f"ZCPLATFORM_EGRESS_INTERNAL: “{entry}” is not host:port.")
-        found.add((host, int(port)))
-    return frozenset(found)
 
 
 def _target_of(url: str) -> Target | None:

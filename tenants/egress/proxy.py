@@ -56,7 +56,6 @@ class Proxy:
 
     def __init__(self, present: Callable[[], Iterable[Bridge]] = bridges.present) -> None:
         self.present, self.ledger = present, counts.Ledger()
-        self.internal = policy.internal_targets()
         self.servers: dict[Bridge, asyncio.Server] = {}
         self.tunnels: dict[asyncio.Task[None], Tunnel] = {}
         self.busy = Counter[tuple[Bridge, int]]()
@@ -163,7 +162,7 @@ class Proxy:
         if not found.allows(request.host, request.port):
             await self._refuse(found, request, "not allowed for this agent")
         try:
-            return await dial(request.host, request.port, internal=self.internal)
+            return await dial(request.host, request.port, internal=settings.EGRESS_INTERNAL)
         except Guarded:
             await self._refuse(found, request, "leads to no public address")
             raise

@@ -20,9 +20,9 @@ def note(kind, what, port):
 
 
 def text_of(content):
-    """A message's text, whether it is one or a list of parts; of many lines the last."""
+    """A message's text, whether it is one or a list of parts; an agent may put its own words around the user's."""
     parts = content if isinstance(content, list) else [{"text": content}]
-    return " ".join(str(part.get("text", "")) for part in parts).strip().splitlines()[-1]
+    return " ".join(" ".join(str(part.get("text", "")) for part in parts).split())[:2_000]
 
 
 def whole(text):

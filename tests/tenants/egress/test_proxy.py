@@ -176,7 +176,7 @@ def test_what_the_operator_calls_internal_may_be_inside(world, monkeypatch, sett
 
     async def act():
         async with upstream() as (port, _):
-            settings.EGRESS_INTERNAL = [f"Model.lan:{port}"]
+            settings.EGRESS_INTERNAL = frozenset({("model.lan", port)})
             world.names["model.lan"] = world.names["other.lan"] = ["127.0.0.1"]
             world.allowed = [f"model.lan:{port}", f"other.lan:{port}"]
             async with world.running():
