@@ -68,9 +68,12 @@ class NanobotAgent(OpenAIChat):
             "botName": settings.name,
         }
         defaults |= {theirs: settings.extra[ours] for ours, theirs in _THEIR_EXTRA.items() if ours in settings.extra}
+        provider = {"apiKey": model.api_key.reveal(), "apiBase": model.base_url}
+        if settings.proxy:
+            provider["proxy"] = settings.proxy  # it ignores the environment's for an address of a private network
         config = {
             "agents": {"defaults": defaults},
-            "providers": {"custom": {"apiKey": model.api_key.reveal(), "apiBase": model.base_url}},
+            "providers": {"custom": provider},
             "api": {
                 "host": place.listen_host,
                 "port": place.listen_port,

@@ -63,11 +63,16 @@ def at(mode: Egress, slot: int) -> Policy | None:
     return policy_of(found[0]) if len(found) == 1 and mode_of(found[0]) == mode else None
 
 
+def proxy_url(mode: str) -> str:
+    """Where a container finds the proxy; empty in the mode ``open``."""
+    return "" if mode == Egress.OPEN else f"http://{GATEWAY_HOST}:{settings.EGRESS_PROXY_PORT}"
+
+
 def proxy_environment(mode: str) -> Mapping[str, str]:
     """What an agent behind the proxy finds in its environment; nothing in the mode ``open``."""
-    if mode == Egress.OPEN:
+    url = proxy_url(mode)
+    if not url:
         return {}
-    url = f"http://{GATEWAY_HOST}:{settings.EGRESS_PROXY_PORT}"
     names = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
     # Node.js looks at them only when told to.
     return {**dict.fromkeys(names, url), "NO_PROXY": "localhost,127.0.0.1", "NODE_USE_ENV_PROXY": "1"}

@@ -10,32 +10,27 @@ from tenants.models import Node, Tenant
 from tenants.states import Egress
 
 
-def docker_nodes() -> list[Node]:
-    return list(Node.objects.filter(runtime="docker").exclude(state=Node.State.DISABLED).order_by("name"))
+def why_not(node: Node) -> str:
+    """Why nothing enforces what this node's agents connect to; empty when the firewall does."""
+    if node.runtime != "docker":
+        return "they share the host's network"
+    return firewall.unenforceable(node.endpoint or str(settings.DOCKER_HOST))
 
 
-def host_of(node: Node) -> str:
-    """The address of the node's engine."""
-    return node.endpoint or str(settings.DOCKER_HOST)
+def guards_networks() -> bool:
+    """Whether there are networks here that the firewall has to fence, and that lead nowhere but to our proxy."""
+    nodes = Node.objects.filter(runtime="docker").exclude(state=Node.State.DISABLED)
+    return any(not why_not(node) for node in nodes)
 
 
 def keep_firewall() -> None:
     """Set the rules again where they can be set: somebody may have flushed them, or the engine set up its own chains
     before ours. Part of every sweep; a failure is logged there."""
-    if any(not firewall.unenforceable(host_of(node)) for node in docker_nodes()):
+    if guards_networks():
         firewall.apply()
-
-
-def guards_networks() -> bool:
-    """Whether there are networks here that lead nowhere but to our proxy."""
-    return any(not firewall.unenforceable(host_of(node)) for node in docker_nodes())
 
 
 def unfenced() -> list[Tenant]:
     """Tenants that have an agent and a narrower mode than ``open``, on a node where nothing enforces it."""
     rows = Tenant.objects.alive().filter(slot__isnull=False).select_related("node", "plan", "config")
-    return [t for t in rows if mode_of(t) != Egress.OPEN and not _is_fenced(t.node)]
-
-
-def _is_fenced(node: Node) -> bool:
-    return node.runtime == "docker" and not firewall.unenforceable(host_of(node))
+    return [tenant for tenant in rows if mode_of(tenant) != Egress.OPEN and why_not(tenant.node)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 
 from django.conf import settings
 
@@ -32,7 +33,9 @@ def placement(tenant: Tenant) -> Placement:
 
 def config_files(tenant: Tenant) -> dict[str, bytes]:
     """The tenant's configuration as it should stand in its folder. Reads secrets, so it writes an audit row."""
-    return agent_kind(tenant.agent_kind).config_files(agent_settings(tenant), placement(tenant))
+    place = placement(tenant)
+    proxy = policy.proxy_url(policy.mode_of(tenant)) if place.in_container else ""
+    return agent_kind(tenant.agent_kind).config_files(replace(agent_settings(tenant), proxy=proxy), place)
 
 
 def agent_settings(tenant: Tenant) -> AgentSettings:

@@ -25,6 +25,7 @@ DOCKER_MIN = (29, 3, 1)
 CADDY_MIN = (2, 11)
 RUN_LIMIT = timedelta(hours=1)
 LEASE_LIMIT = timedelta(minutes=2)
+FENCED_RUNTIMES = ("docker", "process")
 SLOW_DRIVERS = ("vfs", "devicemapper")
 
 
@@ -105,10 +106,10 @@ def hardening() -> Looked:
 
 def egress() -> Looked:
     """Whether the firewall holds our rules, and which tenants have a mode that nothing enforces."""
-    for node in upkeep.docker_nodes():
-        if why := firewall.unenforceable(upkeep.host_of(node)):
+    for node in _nodes():
+        if node.runtime in FENCED_RUNTIMES and (why := upkeep.why_not(node)):
             yield "warning", f"Node {node.name}: agents may connect to anything, since {why}.", "See docs/egress.md."
-            continue
+    if upkeep.guards_networks():
         for line in firewall.differences():
             yield "error", line, "Run: zcplatform reconcile"
     for tenant in upkeep.unfenced():

@@ -82,7 +82,10 @@ def test_doctor_tells_what_is_not_enforced(engine, monkeypatch):
     process = NodeFactory(name="process", runtime="process")
     AgentConfigFactory(tenant__node=process, tenant__slug="unfenced", tenant__slot=1, egress="gateway")
     AgentConfigFactory(tenant__node=process, tenant__slug="open", tenant__slot=2)
-    assert found() == [("error", "unfenced: its mode “gateway” is not enforced.")]
+    assert found() == [
+        ("warning", "Node process: agents may connect to anything, since they share the host's network."),
+        ("error", "unfenced: its mode “gateway” is not enforced."),
+    ]
     monkeypatch.setattr(firewall, "unenforceable", lambda host: "the platform does not run as root")
     assert found()[0] == (
         "warning",
