@@ -28,7 +28,8 @@ class Command(TenantCommand):
     def act(self, tenant: Tenant, **options: Any) -> bool | None:
         mode, allow, forget = options["mode"], options["allow"], options["forget"]
         if mode is None and not allow and not forget:
-            return self._show(tenant, as_json=options["json"])
+            self._show(tenant, as_json=options["json"])
+            return None
         hosts = _listed(tenant, allow, forget) if allow or forget else None
         run = set_egress(actor=self.actor, tenant=tenant, mode="" if mode == "default" else mode, hosts=hosts)
         return self._tell(tenant, run, as_json=options["json"])
