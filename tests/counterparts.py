@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-RESERVED = {"postgres", "redis", "chromium"}  # names that later parts of the suite will use
+RESERVED = {"redis", "chromium"}  # names that later parts of the suite will use
 CADDY_MIN = (2, 11)
 
 
@@ -43,6 +43,18 @@ def caddy_missing() -> str:
     if not found or (int(found[1]), int(found[2])) < CADDY_MIN:
         return f"Caddy {'.'.join(map(str, CADDY_MIN))} or newer is needed, found {answer.split()[:1]}"
     return ""
+
+
+def sqlite_missing() -> str:
+    """The suite runs on the database that it is given; what is about SQLite's own file is left out elsewhere."""
+    from django.db import connection
+
+    return "" if connection.vendor == "sqlite" else f"the database is {connection.vendor}"
+
+
+def postgres_missing() -> str:
+    """Whether PostgreSQL's programs are here: ``.ci/postgres`` makes a cluster of its own with them."""
+    return "" if any(Path("/usr/lib/postgresql").glob("*/bin/initdb")) else "PostgreSQL's server is not installed"
 
 
 def slow_missing() -> str:
@@ -73,7 +85,9 @@ def root_missing() -> str:
 PROBES: dict[str, Callable[[], str]] = {
     "docker": docker_missing,
     "caddy": caddy_missing,
+    "postgres": postgres_missing,
     "slow": slow_missing,
+    "sqlite": sqlite_missing,
     "root": root_missing,
     "agents": agents_missing,
 }

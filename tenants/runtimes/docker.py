@@ -77,7 +77,7 @@ class DockerRuntime:
     def create(self, spec: AgentSpec) -> Handle:
         body = self._body(spec)
         for _ in range(CREATE_ATTEMPTS):
-            if adopted := self._adopt(spec):
+            if adopted := self._adopt(spec, body):
                 return adopted
             try:
                 made = self.engine.call("create_container_from_config", body, spec.name, limit_s=CREATE_S)
@@ -174,10 +174,11 @@ class DockerRuntime:
         raw = self._unless_absent("inspect_container", handle.id)
         return raw if raw and labels_of(raw).get(LABEL_INSTANCE) == settings.INSTANCE else None
 
-    def _adopt(self, spec: AgentSpec) -> Handle | None:
-        """The one equal container of the tenant; when there is none, every container of the tenant is removed."""
+    def _adopt(self, spec: AgentSpec, body: dict[str, Any]) -> Handle | None:
+        """The one equal container of the tenant; when there is none, every container of the tenant is removed. One
+        that was loosened since it was made is not equal, whatever its label says."""
         mine = self._labelled(f"{LABEL_TENANT}={spec.tenant}")
-        if len(mine) == 1 and _equal(mine[0], spec):
+        if len(mine) == 1 and _equal(mine[0], spec) and not docker_hardening.deviations(mine[0], body):
             return handle_of(mine[0])
         for raw in mine:
             self._remove(raw["Id"])
