@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import logging
-import os
 import re
 import shutil
 import subprocess
@@ -24,11 +24,12 @@ log = logging.getLogger(__name__)
 
 LIMIT_S = 20
 WAIT_S = "5"  # for the lock that old versions of iptables share
-FRESH_S = 30.0  # what was applied here so long ago is taken for granted: the sweep applies it again
+SHARED_NETWORK = "processes share the host's network"
+FRESH_S = 30.0  # what was applied so long ago is taken for granted: the sweep applies it again
+CAP_NET_ADMIN = 12
 SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
 # Where systemd-resolved's stub hides the real ones; Docker looks there too.
 RESOLV_CONF = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
-_applied: dict[str, float] = {}
 
 
 class Failed(Exception):
@@ -39,8 +40,8 @@ def unenforceable(docker_host: str) -> str:
     """Why this process can't fence the tenants of the engine at ``docker_host``; empty when it can."""
     if not docker_host.startswith("unix://"):
         return "the engine is on another host"
-    if os.geteuid() != 0:
-        return "the platform does not run as root"
+    if not _may_change_it():
+        return "the platform neither runs as root nor has CAP_NET_ADMIN"
     if _program("iptables-restore") is None:
         return "iptables is not installed"
     return ""
@@ -49,7 +50,8 @@ def unenforceable(docker_host: str) -> str:
 def enforce(mode: str, docker_host: str) -> None:
     """Have the rules stand before an agent of this mode is made. Misconfigured ``egress_unenforced`` when they can't,
     for every mode but ``open``, unless ALLOW_UNENFORCED_EGRESS is set."""
-    refuse_unless_open(mode, unenforceable(docker_host) or _apply_unless_fresh())
+    why = unenforceable(docker_host)
+    refuse_unless_open(mode, why or ("" if _is_fresh() else apply()))
 
 
 def refuse_unless_open(mode: str, why: str) -> None:
@@ -69,19 +71,19 @@ def apply() -> str:
             for tool, wanted in _families():
                 hooks = [(parent, chain) for parent, chain, stands in _hooks(tool, wanted) if not stands]
                 _restore(tool, restore_text(wanted, hooks))
+            _stamp().write_text(_digest())
     except (Failed, OSError) as error:
         log.error("the firewall could not be set", extra={"error": str(error)})
         return str(error)
-    _applied[settings.INSTANCE] = time.monotonic()
     return ""
 
 
 def remove() -> None:
     """Take every rule of this installation away; others' stay. Without root there are none."""
-    _applied.pop(settings.INSTANCE, None)
-    if os.geteuid() != 0 or _program("iptables-restore") is None:
+    if not _may_change_it() or _program("iptables-restore") is None:
         return
     with _alone():
+        _stamp().unlink(missing_ok=True)
         for tool, wanted in _families():
             listed = _list(tool)
             names = [chain.name for chain in wanted if f"-N {chain.name}" in listed]
@@ -118,10 +120,26 @@ def resolvers() -> list[str]:
     return found
 
 
-def _apply_unless_fresh() -> str:
-    if time.monotonic() - _applied.get(settings.INSTANCE, float("-inf")) < FRESH_S:
-        return ""
-    return apply()
+def _may_change_it() -> bool:
+    status = Path("/proc/self/status").read_text()
+    found = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    return bool(found and int(found[1], 16) >> CAP_NET_ADMIN & 1)
+
+
+def _stamp() -> Path:
+    """What every process of the installation sees of the last application: its time, and of which rules."""
+    return Path(settings.HOME) / "run" / "firewall.applied"
+
+
+def _digest() -> str:
+    return hashlib.sha256("".join(restore_text(wanted, ()) for _, wanted in _families()).encode()).hexdigest()
+
+
+def _is_fresh() -> bool:
+    try:
+        return 0 <= time.time() - _stamp().stat().st_mtime < FRESH_S and _stamp().read_text() == _digest()
+    except OSError:
+        return False
 
 
 def _families() -> list[tuple[str, tuple[Chain, ...]]]:

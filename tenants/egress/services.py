@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from tenants.access import deny, require
-from tenants.egress import policy
+from tenants.egress import firewall, policy
+from tenants.egress.firewall import SHARED_NETWORK
 from tenants.egress.hosts import check_hosts
 from tenants.models import Run, Tenant
 from tenants.runs import change
@@ -23,7 +24,8 @@ def set_egress(
     stays; an empty ``mode`` means the plan's default again.
 
     InvalidField for what is no mode or no host; Forbidden ``egress_limit`` when somebody but a super-admin asks for a
-    wider mode than the plan's default; Conflict ``run_active``. Hosts count from the next connection on.
+    wider mode than the plan's default; Misconfigured ``egress_unenforced`` for a process, whose network can't be
+    narrowed; Conflict ``run_active``. Hosts count from the next connection on.
     """
     require(actor, "egress.update", tenant)
     policy.check(mode)
@@ -32,6 +34,8 @@ def set_egress(
     if mode and policy.is_looser(mode, default) and not actor.unrestricted:
         error = Forbidden(f"This plan allows “{default}” and narrower.", type="egress_limit", limit=str(default))
         deny(error, actor=actor, ability="egress.update", tenant=tenant)
+    if mode and tenant.node.runtime == "process":
+        firewall.refuse_unless_open(mode, SHARED_NETWORK)
     given = {name: value for name, value in (("egress", mode), ("egress_hosts", listed)) if value is not None}
 
     def prepare(row: Tenant) -> None:

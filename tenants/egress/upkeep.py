@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.conf import settings
 
-from tenants.egress import firewall
+from tenants.egress import bridges, firewall
 from tenants.egress.policy import mode_of
 from tenants.models import Node, Tenant
 from tenants.states import Egress
@@ -13,7 +13,7 @@ from tenants.states import Egress
 def why_not(node: Node) -> str:
     """Why nothing enforces what this node's agents connect to; empty when the firewall does."""
     if node.runtime != "docker":
-        return "they share the host's network"
+        return firewall.SHARED_NETWORK
     return firewall.unenforceable(node.endpoint or str(settings.DOCKER_HOST))
 
 
@@ -25,8 +25,9 @@ def guards_networks() -> bool:
 
 def keep_firewall() -> None:
     """Set the rules again where they can be set: somebody may have flushed them, or the engine set up its own chains
-    before ours. Part of every sweep; a failure is logged there."""
-    if guards_networks():
+    before ours. Part of every sweep; a failure is logged there. Without networks of ours there is nothing to fence:
+    what ``teardown`` took away does not come back."""
+    if guards_networks() and any(bridges.present()):
         firewall.apply()
 
 

@@ -64,7 +64,7 @@ class ProcessRuntime:
 
     def ensure_network(self, slot: int, egress: str = Egress.OPEN) -> str:
         """A process is in the host's own network, which can't be narrowed for it."""
-        firewall.refuse_unless_open(egress, "agents of the process runtime share the host's network")
+        firewall.refuse_unless_open(egress, firewall.SHARED_NETWORK)
         return "host"
 
     def remove_unused_networks(self) -> Sequence[str]:

@@ -98,7 +98,7 @@ def differences() -> Looked:
 def hardening() -> Looked:
     """Every running agent against what its spec asks for."""
     nodes = _answering()
-    rows = Tenant.objects.filter(node__in=nodes, status=Status.RUNNING).select_related("node", "plan")
+    rows = Tenant.objects.filter(node__in=nodes, status=Status.RUNNING).select_related("node", "plan", "config")
     looked = 0
     for tenant in rows:
         looked += 1

@@ -45,6 +45,7 @@ def engine(db, monkeypatch):
     done = []
     node = NodeFactory(name="engine", runtime="docker")
     monkeypatch.setattr(firewall, "unenforceable", lambda host: "")
+    monkeypatch.setattr(upkeep.bridges, "present", lambda: iter(["one"]))
     monkeypatch.setattr(firewall, "apply", lambda: done.append("apply") or "")
     monkeypatch.setattr(firewall, "differences", lambda: ["iptables: the rules of X are not ours"])
     node.done = done
@@ -55,6 +56,10 @@ def test_the_sweep_sets_the_rules_again(engine, world, monkeypatch):
     monkeypatch.setattr(reconcile, "_sweep_node", lambda node: 0)
     reconcile.sweep()
     assert engine.done == ["apply"]
+    monkeypatch.setattr(upkeep.bridges, "present", lambda: iter([]))
+    reconcile.sweep()
+    assert engine.done == ["apply"], "what teardown took away does not come back"
+    monkeypatch.setattr(upkeep.bridges, "present", lambda: iter(["one"]))
     engine.state = "disabled"
     engine.save()
     reconcile.sweep()
@@ -83,7 +88,10 @@ def test_doctor_tells_what_is_not_enforced(engine, monkeypatch):
     AgentConfigFactory(tenant__node=process, tenant__slug="unfenced", tenant__slot=1, egress="gateway")
     AgentConfigFactory(tenant__node=process, tenant__slug="open", tenant__slot=2)
     assert found() == [
-        ("warning", "Node process: agents may connect to anything, since they share the host's network."),
+        (
+            "warning",
+            "Node process: agents may connect to anything, since processes share the host's network.",
+        ),
         ("error", "unfenced: its mode “gateway” is not enforced."),
     ]
     monkeypatch.setattr(firewall, "unenforceable", lambda host: "the platform does not run as root")

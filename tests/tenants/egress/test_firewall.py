@@ -117,13 +117,22 @@ def test_a_change_of_the_settings_changes_the_rules_in_place(installation, setti
     assert not any("--dport 3128" in line for line in ours())
 
 
+@pytest.mark.root
+def test_what_another_process_took_away_is_set_again_before_the_next_agent(installation):
+    firewall.enforce("gateway", "unix:///var/run/docker.sock")
+    assert ours() != []
+    firewall.remove()
+    firewall.enforce("open", "unix:///var/run/docker.sock")
+    assert firewall.differences() == []
+
+
 @pytest.mark.parametrize("mode", ["gateway", "allowlist"])
 def test_where_it_cant_be_enforced_a_narrow_mode_is_refused(installation, settings, monkeypatch, mode):
-    monkeypatch.setattr("os.geteuid", lambda: 1_000)
+    monkeypatch.setattr(firewall, "_may_change_it", lambda: False)
     with pytest.raises(Misconfigured) as refused:
         firewall.enforce(mode, "unix:///var/run/docker.sock")
     assert refused.value.type == "egress_unenforced"
-    assert "does not run as root" in refused.value.message
+    assert "neither runs as root" in refused.value.message
     firewall.enforce("open", "unix:///var/run/docker.sock")
     settings.ALLOW_UNENFORCED_EGRESS = True
     firewall.enforce(mode, "unix:///var/run/docker.sock")

@@ -12,7 +12,7 @@ from tenants.provisioning.spec import build_spec
 from tenants.states import Egress, RunKind
 from tests.factories import AgentConfigFactory, MemberFactory, NodeFactory, TenantFactory
 from zcplatform.lib.actors import OPERATOR, Actor
-from zcplatform.lib.errors import Conflict, Forbidden, InvalidField, NotFound
+from zcplatform.lib.errors import Conflict, Forbidden, InvalidField, Misconfigured, NotFound
 
 
 def actor(user):
@@ -149,3 +149,15 @@ def test_an_agent_behind_the_proxy_is_told_of_it(tenant, settings):
     behind = build_spec(fresh(tenant), run="r", epoch=1, image="sha256:x", config_hash="c")
     assert dict(behind.env)["HTTPS_PROXY"] == "http://gateway.internal:3999"
     assert behind.fingerprint() != spec.fingerprint()
+
+
+@pytest.mark.parametrize("mode", ["gateway", "allowlist"])
+def test_a_process_is_refused_a_mode_that_nothing_enforces(tenant, settings, mode):
+    settings.ALLOW_UNENFORCED_EGRESS = False
+    tenant.node.runtime = "process"
+    tenant.node.save()
+    with pytest.raises(Misconfigured) as refused:
+        set_egress(actor=OPERATOR, tenant=tenant, mode=mode)
+    assert refused.value.type == "egress_unenforced"
+    assert fresh(tenant).config.egress == ""
+    set_egress(actor=OPERATOR, tenant=tenant, mode="open")
