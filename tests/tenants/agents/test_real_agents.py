@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,23 @@ def chats(home, slug, *more):
     return "Hello number seven" in result.stdout
 
 
+def running(home, slug):
+    """By the platform's word, and with a container."""
+    return (
+        f"{PREFIX}-{slug}" in containers()
+        and json.loads(done(home, "egress", slug, "--json"))["status"] == "running"
+        and json.loads(done(home, "reconcile", "--dry-run", "--json"))["differences"] == []
+    )
+
+
+def until(what, why):
+    """The limit only ends a test that would hang: OpenClaw takes a minute or two to come up."""
+    deadline = time.monotonic() + 400
+    while not what():
+        assert time.monotonic() < deadline, why
+        time.sleep(1)
+
+
 def inspect(slug):
     command = ["docker", "inspect", f"{PREFIX}-{slug}"]
     (raw,) = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
@@ -127,8 +145,7 @@ def test_the_story_of_a_real_agent_in_a_container(home, agent, plan, larger):
     # Killed and made anew: what it kept in its folder is bound to its hostname, which must be the same again.
     subprocess.run(["docker", "kill", f"{PREFIX}-{slug}"], check=True, capture_output=True)
     subprocess.run(["docker", "rm", "--force", f"{PREFIX}-{slug}"], check=True, capture_output=True)
-    wait_for(lambda: f"{PREFIX}-{slug}" in containers(), "the sweep makes it again")
-    done(home, "start", slug)
+    until(lambda: running(home, slug), "the sweep makes it again")
     assert inspect(slug)["Config"]["Hostname"] == hostname
     assert chats(home, slug)
 
