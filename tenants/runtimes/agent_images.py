@@ -2,7 +2,8 @@
 interpreter, libraries and a few programs, in a tar that the engine imports.
 
 The packages are those of the locks in ``deploy/agents/<kind>/``, checked against their hashes and without running their
-scripts, but for the one by which OpenClaw completes its own folder. An image's tag is a hash of the lock, the host's part and the recipe, so it is made once.
+scripts, but for the one by which OpenClaw completes its own folder. An image's tag is a hash of the lock, the host's
+part and the recipe, so it is made once.
 """
 
 from __future__ import annotations
