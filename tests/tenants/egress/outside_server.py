@@ -22,7 +22,7 @@ def note(kind, what, port):
 def text_of(content):
     """A message's text, whether it is one or a list of parts; an agent may put its own words around the user's."""
     parts = content if isinstance(content, list) else [{"text": content}]
-    return " ".join(" ".join(str(part.get("text", "")) for part in parts).split())[:2_000]
+    return " ".join(" ".join(str(part.get("text", "")) for part in parts).split())
 
 
 def whole(text):
@@ -56,7 +56,8 @@ class Answer(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        text = "model says: " + text_of(asked["messages"][-1]["content"])
+        said = " ".join(text_of(message["content"]) for message in asked["messages"] if message["role"] == "user")
+        text = "model says: " + said[-2_000:]
         if asked.get("stream"):
             self.say(streamed(text), "text/event-stream")
         else:

@@ -39,4 +39,5 @@ def test_what_python_calls_private_is_never_public(address):
 
 def test_the_hosts_own_addresses_are_known_without_sending_anything():
     assert is_own("127.0.0.1")
+    assert is_own("127.0.0.2"), "one of several of an interface"
     assert not is_own("203.0.113.77")
