@@ -174,6 +174,8 @@ def test_every_stand_in_is_there_to_be_reached(world, host):
     """Without it the probes below would prove nothing."""
     for address in (PUBLIC, OTHER_PUBLIC, *FORBIDDEN):
         socket.create_connection((address, 80), timeout=5).close()
+    everywhere = {("tcp", address, 80) for address in (PUBLIC, OTHER_PUBLIC, *FORBIDDEN)}
+    wait_for(lambda: everywhere <= set(world.seen()), "what came is written down, and not while the next test counts")
     for address in own_addresses():
         socket.create_connection((address, host[0]), timeout=5).close()
 
