@@ -9,7 +9,8 @@ from django.contrib import admin
 from django.contrib.auth.models import Group
 from django.http import HttpRequest
 
-from accounts import services
+from accounts import services, stepup
+from accounts.auth import origin_of
 from accounts.emails import normalise_email
 from accounts.models import Role, User
 from accounts.permissions import ABILITIES, ROLES, SUPER_ADMIN_ONLY
@@ -21,11 +22,10 @@ admin.site.unregister(Group)  # Django's groups decide nothing here
 
 def actor_of(request: HttpRequest) -> Actor:
     """The logged-in user as the audit names them."""
-    origin = {"ip": getattr(request, "client_ip", ""), "request_id": getattr(request, "request_id", "")}
-    return request.user.as_actor(**origin)  # type: ignore[union-attr]
+    return request.user.as_actor(**origin_of(request))  # type: ignore[union-attr]
 
 
-_FACTS = ("public_id", "last_login", "created_at")
+_FACTS = ("public_id", "second_factor_at", "last_login", "created_at")
 
 
 class UserForm(forms.ModelForm):
@@ -70,9 +70,13 @@ class UserAdmin(admin.ModelAdmin):
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
         if change:
             changes = {name: form.cleaned_data[name] for name in services.USER_FIELDS}
+            if services.VOIDING & set(form.changed_data):
+                stepup.require(request)
             services.update_user(obj, actor=actor_of(request), **changes)
             return
         data = form.cleaned_data
+        if data["is_superuser"]:
+            stepup.require(request)
         made = services.create_user(
             data["email"], actor=actor_of(request), name=data["name"], is_superuser=data["is_superuser"]
         )
@@ -106,7 +110,9 @@ class RoleAdmin(admin.ModelAdmin):
         return ["name"] if obj else []  # members refer to it
 
     def save_model(self, request: HttpRequest, obj: Role, form: Any, change: bool) -> None:
+        stepup.require(request)
         services.save_role(obj, actor=actor_of(request))
 
     def delete_model(self, request: HttpRequest, obj: Role) -> None:
+        stepup.require(request)
         services.delete_role(obj, actor=actor_of(request))

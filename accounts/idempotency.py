@@ -28,7 +28,8 @@ def run_once(scope: str, key: str, fingerprint: str, act: Callable[[], Answer]) 
 
     ``scope`` holds the caller and the route, ``fingerprint`` the request (see ``fingerprint_of``). ``act`` runs in
     the transaction that stores its answer, so both happen or neither, even when the process is killed; it must be
-    short and do no more than write to the database. When it raises, the key is free again. The answer is remembered
+    short and do no more than write to the database. When it raises, the key is free again; when it answers 4xx or more,
+    what it wrote stays and the key is free too: a refusal is not what the caller asked for. The answer is remembered
     without the secrets in it: what is shown once is not shown by sending the request again.
 
     Raises InvalidField ``invalid_idempotency_key`` and ``idempotency_mismatch`` (the key came with another request),
@@ -45,7 +46,9 @@ def run_once(scope: str, key: str, fingerprint: str, act: Callable[[], Answer]) 
     try:
         with transaction.atomic():
             status, body = act()
-            if ours.update(status=status, response=censor(body)) != 1:
+            if status >= 400:
+                ours.delete()
+            elif ours.update(status=status, response=censor(body)) != 1:
                 raise _in_progress()  # overtaken: another process does the act, ours is rolled back
     except BaseException:
         ours.delete()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
+from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.db import models
+from django.utils.crypto import salted_hmac
 
 from zcplatform.lib import clock
 from zcplatform.lib.actors import Actor
@@ -40,6 +43,9 @@ class User(AbstractBaseUser):
     is_active = models.BooleanField(default=True)
     is_superuser = models.BooleanField("super-admin", default=False)
     created_at = models.DateTimeField(default=clock.now, editable=False)
+    # Raised whenever the account becomes something else (see accounts.services): what was handed out before is void.
+    stamp = models.PositiveIntegerField(default=0, editable=False)
+    second_factor_at = models.DateTimeField("second factor since", null=True, editable=False)
 
     objects: ClassVar[UserManager] = UserManager()
     USERNAME_FIELD = "email"
@@ -61,6 +67,17 @@ class User(AbstractBaseUser):
 
     def has_module_perms(self, app_label: str) -> bool:
         return self.is_active and self.is_superuser
+
+    def get_session_auth_hash(self) -> str:
+        """Django ends a session whose hash differs from this one, so the stamp ends sessions too."""
+        return self._session_hash()
+
+    def get_session_auth_fallback_hash(self) -> Iterator[str]:
+        for key in settings.SECRET_KEY_FALLBACKS:
+            yield self._session_hash(secret=key)
+
+    def _session_hash(self, **key: str) -> str:
+        return salted_hmac("accounts.session", f"{self.public_id}:{self.stamp}", algorithm="sha256", **key).hexdigest()
 
     def as_actor(self, *, ip: str = "", request_id: str = "") -> Actor:
         return Actor(
@@ -121,3 +138,131 @@ class IdempotencyKey(models.Model):
 
     def __str__(self) -> str:
         return self.key
+
+
+class Login(models.Model):
+    """One way in that is open: a browser's session or a family of refresh tokens. Every request asks for its row.
+
+    ``verified_at`` is when its second factor was last shown; ``session_key`` is empty for an API client's.
+    """
+
+    public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="logins")
+    session_key = models.CharField(max_length=40, blank=True, db_index=True)
+    ip = models.GenericIPAddressField(null=True)
+    user_agent = models.CharField(max_length=200, blank=True)
+    verified_at = models.DateTimeField(null=True)
+    created_at = models.DateTimeField(default=clock.now)
+    last_used_at = models.DateTimeField(default=clock.now)
+    expires_at = models.DateTimeField(db_index=True)
+    revoked_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "logins"
+
+    def __str__(self) -> str:
+        return f"login {self.public_id}"
+
+
+class RefreshToken(models.Model):
+    """One token of a login's family: good for one exchange. A second use of it ends the login."""
+
+    login = models.ForeignKey(Login, on_delete=models.CASCADE, related_name="refresh_tokens")
+    token_hash = models.CharField(max_length=64, unique=True)
+    created_at = models.DateTimeField(default=clock.now)
+    used_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "refresh_tokens"
+
+    def __str__(self) -> str:
+        return f"refresh token of {self.login_id}"
+
+
+class ApiKey(models.Model):
+    """A person's bearer for programs. The value is shown once; ``prefix`` tells keys apart.
+
+    ``stamp`` is the user's when the key was made: a key does not outlive a change of what its user is.
+    """
+
+    public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="api_keys")
+    name = models.CharField(max_length=80)
+    prefix = models.CharField(max_length=12)
+    key_hash = models.CharField(max_length=64, unique=True)
+    scopes = models.JSONField(default=list)
+    stamp = models.PositiveIntegerField()
+    created_at = models.DateTimeField(default=clock.now)
+    expires_at = models.DateTimeField()
+    last_used_at = models.DateTimeField(null=True)
+    revoked_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "api_keys"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class RateWindow(models.Model):
+    """What was let through for one key of a limit: pairs of a Unix time and a number."""
+
+    key = models.CharField(max_length=200, unique=True)
+    hits = models.JSONField(default=list)
+    expires_at = models.DateTimeField(db_index=True, default=clock.now)
+
+    class Meta:
+        db_table = "rate_windows"
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class LoginCode(models.Model):
+    """The one live login code of an address, whether or not it has an account. A new one takes the row over."""
+
+    email = models.EmailField(unique=True)
+    code_hash = models.CharField(max_length=64)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    created_at = models.DateTimeField(default=clock.now)
+    expires_at = models.DateTimeField(db_index=True)
+    used_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "login_codes"
+
+    def __str__(self) -> str:
+        return f"login code of {self.email}"
+
+
+class Mail(models.Model):
+    """One mail that waits to be sent, or was. The text is sealed, and gone once the mail is on its way."""
+
+    recipient = models.EmailField()
+    subject = models.CharField(max_length=200)
+    sealed_text = models.TextField()
+    # A mail about logging in goes out only when the address has an account: who asks for a code is not told.
+    needs_account = models.BooleanField(default=False)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    error = models.CharField(max_length=200, blank=True)
+    created_at = models.DateTimeField(default=clock.now)
+    next_attempt_at = models.DateTimeField(default=clock.now)
+    expires_at = models.DateTimeField()
+    sent_at = models.DateTimeField(null=True)
+    failed_at = models.DateTimeField(null=True)
+    lease_until = models.DateTimeField(null=True)
+    lease_owner = models.CharField(max_length=80, blank=True)
+    epoch = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        db_table = "mails"
+        indexes = [
+            models.Index(
+                fields=["next_attempt_at"],
+                condition=models.Q(sent_at=None, failed_at=None),
+                name="mails_waiting",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.subject

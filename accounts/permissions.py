@@ -7,6 +7,7 @@ they may do everything. ``docs/roles.md`` is printed from this data by ``manage.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 from accounts.models import Role
 
@@ -74,6 +75,23 @@ ROLES: dict[str, frozenset[str]] = {
     "owner": _OWNER,
 }
 
+# What is not done in a tenant. No role holds these: everybody has the first three for themselves, super-admins all.
+BEYOND_TENANTS: dict[str, str] = {
+    "account.view": "See one's own account, sessions and API keys",
+    "account.manage": "Change one's own account: make and revoke API keys, end sessions",
+    "tenant.create": "Create tenants, where the platform allows it",
+    "platform.view": "See the platform's users, roles, plans and monitoring",
+    "platform.admin": "Change the platform's users, roles and plans",
+}
+
+_LOOKING = _VIEWER | {"logs.read", "audit.read", "account.view", "platform.view"}
+# How far an API key reaches. A scope takes away and never gives: its user must have the ability as well.
+SCOPES: dict[str, frozenset[str]] = {
+    "read": _LOOKING,
+    "write": _LOOKING | _MANAGER | {"tenant.create"},
+    "admin": frozenset(ABILITIES) | frozenset(BEYOND_TENANTS),
+}
+
 # How long another process may go on using a custom role as it was, in seconds.
 CUSTOM_ROLE_SECONDS = 2.0
 _custom: dict[str, tuple[float, frozenset[str]]] = {}
@@ -89,12 +107,19 @@ def role_can(role: str, ability: str) -> bool:
     return ability in abilities_of(role)
 
 
-def may_grant(granter: str, role: str) -> bool:
+def may_grant(granter: str, role: str, *, limit: frozenset[str] | None = None) -> bool:
     """Whether a member with the role ``granter`` may give ``role`` to somebody, or take it away.
 
-    Nobody grants more than they have: a manager up to manager, an owner all.
+    Nobody grants more than they have, nor more than their credential's ``limit``: a manager up to manager, an owner
+    all.
     """
-    return role_can(granter, "members.update") and role_exists(role) and abilities_of(role) <= abilities_of(granter)
+    mine = abilities_of(granter) if limit is None else abilities_of(granter) & limit
+    return "members.update" in mine and role_exists(role) and abilities_of(role) <= mine
+
+
+def abilities_in(scopes: Iterable[str]) -> frozenset[str]:
+    """What a key with these scopes reaches; scopes that do not exist reach nothing."""
+    return frozenset().union(*(SCOPES.get(scope, frozenset()) for scope in scopes))
 
 
 def role_exists(role: str) -> bool:

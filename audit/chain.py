@@ -75,15 +75,20 @@ def digest(row: Row) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def verify(read: Callable[[], Iterable[Row]], expected_head: Head | None = None) -> Verdict:
+def verify(read: Callable[[], Iterable[Row]], expected_head: Head | None = None, start: Head | None = None) -> Verdict:
     """Walk the chain in constant memory and name the first bad row.
 
     ``read`` opens the rows in the order of their ids; it is called once more when a broken link has to be
-    explained. ``expected_head`` is a head seen earlier: it must still stand in the chain.
+    explained. ``expected_head`` is a head seen earlier: it must still stand in the chain, or before ``start``, the last
+    row that was archived.
     """
-    count, head, seen = 0, Head(0, GENESIS), expected_head is None or expected_head.id == 0
+    start = start or Head(0, GENESIS)
+    count, head, seen = 0, start, expected_head is None or expected_head.id <= start.id
+    if expected_head is not None and expected_head.id == start.id != 0 and expected_head.hash != start.hash:
+        message = f"row {start.id}, the last that was archived, is not the row of the expected head"
+        return Verdict(count, head, Fault(start.id, "altered", message))
     for row in read():
-        fault = _check(row, head, read)
+        fault = _check(row, head, read, start)
         if fault is None and expected_head is not None and row["id"] == expected_head.id:
             seen = True
             if row["hash"] != expected_head.hash:
@@ -103,19 +108,19 @@ def _canonical(value: Any) -> Any:
     return value
 
 
-def _check(row: Row, head: Head, read: Callable[[], Iterable[Row]]) -> Fault | None:
+def _check(row: Row, head: Head, read: Callable[[], Iterable[Row]], start: Head) -> Fault | None:
     if digest(row) != row["hash"]:
         return Fault(row["id"], "altered", f"row {row['id']} was altered: its hash does not fit its content")
     if row["previous_hash"] != head.hash:
-        return _explain(row, head, read)
+        return _explain(row, head, read, start)
     if row["id"] != head.id + 1:
         return Fault(row["id"], "altered", f"row {row['id']} was renumbered: it follows row {head.id} in the chain")
     return None
 
 
-def _explain(row: Row, head: Head, read: Callable[[], Iterable[Row]]) -> Fault:
+def _explain(row: Row, head: Head, read: Callable[[], Iterable[Row]], start: Head) -> Fault:
     """Why ``row`` is not the child of ``head``: where its own parent and the true child of ``head`` stand."""
-    parent = 0 if row["previous_hash"] == GENESIS else None
+    parent = start.id if row["previous_hash"] == start.hash else None
     child = None
     for other in read():
         if other["hash"] == row["previous_hash"]:

@@ -39,3 +39,24 @@ class AuditEntry(models.Model):
 
     def __str__(self) -> str:
         return f"#{self.pk} {self.action}"
+
+
+class Checkpoint(models.Model):
+    """Rows ``first_id`` to ``last_id`` lie in an export; the chain goes on after ``last_hash``. Append-only by trigger,
+    and vouched for by a row of the chain itself, whose detail says the same."""
+
+    created_at = models.DateTimeField()
+    first_id = models.BigIntegerField()
+    last_id = models.BigIntegerField(unique=True)
+    previous_hash = models.CharField(max_length=64)
+    last_hash = models.CharField(max_length=64)
+    file_name = models.CharField(max_length=200)
+    sha256 = models.CharField(max_length=64)
+    public_key = models.CharField(max_length=64)
+    signature = models.CharField(max_length=128)
+
+    class Meta:
+        db_table = "audit_checkpoints"
+
+    def __str__(self) -> str:
+        return f"{self.first_id}-{self.last_id}"

@@ -6,14 +6,14 @@ import json
 import math
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.db import connection, transaction
 
 from audit.actions import ACTIONS
-from audit.chain import COLUMNS, GENESIS, Head, Row, Verdict, digest, verify
-from audit.models import AuditEntry
+from audit.chain import COLUMNS, GENESIS, Fault, Head, Row, Verdict, digest, verify
+from audit.models import AuditEntry, Checkpoint
 from zcplatform.lib import clock
 from zcplatform.lib.actors import Actor
 from zcplatform.lib.errors import FaultError
@@ -62,7 +62,12 @@ def record(
         raise AuditError("The audit is written inside a transaction.", type="audit_outside_transaction")
     try:
         _check(action, outcome)
-        about = {"action": action, "outcome": outcome, "tenant_id": tenant, "detail_json": _detail(actor, detail or {})}
+        about = {
+            "action": action,
+            "outcome": outcome,
+            "tenant_id": tenant,
+            "detail_json": _detail(actor, detail or {}, tenant),
+        }
         return _append({**about, **_who(actor), **_what(target)})
     except BaseException:
         transaction.set_rollback(True)
@@ -70,12 +75,35 @@ def record(
 
 
 def verify_chain(expected_head: Head | None = None) -> Verdict:
-    """Check every row; see ``audit.chain.verify``."""
+    """Check every row that is not archived, and that the chain vouches for what is; see ``audit.chain.verify``."""
 
     def read() -> Iterator[Row]:
         return AuditEntry.objects.order_by("id").values(*COLUMNS).iterator(chunk_size=2_000)
 
-    return verify(read, expected_head)
+    start = chain_start()
+    verdict = verify(read, expected_head, start)
+    if verdict.fault is None and start.id and not _is_vouched_for(start):
+        message = f"rows 1 to {start.id} were archived, and no row of the chain says so"
+        return replace(verdict, fault=Fault(start.id, "removed", message))
+    return verdict
+
+
+def chain_start() -> Head:
+    """The last row that was archived; id 0 when none was."""
+    last = Checkpoint.objects.order_by("-last_id").values_list("last_id", "last_hash").first()
+    return Head(*(last or (0, GENESIS)))
+
+
+def _is_vouched_for(start: Head) -> bool:
+    rows = AuditEntry.objects.filter(action="audit.archive", resource_id=str(start.id))
+    return any(json.loads(row.detail_json).get("last") == str(start) for row in rows)
+
+
+def lock_chain() -> None:
+    """One writer at a time, until the end of the transaction. SQLite's IMMEDIATE transactions are that already."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_CHAIN_LOCK])
 
 
 def _check(action: str, outcome: str) -> None:
@@ -86,7 +114,7 @@ def _check(action: str, outcome: str) -> None:
 
 
 def _append(values: dict[str, Any]) -> AuditEntry:
-    _lock_chain()
+    lock_chain()
     last = AuditEntry.objects.order_by("-id").values_list("id", "hash").first() or (0, GENESIS)
     entry = AuditEntry(id=last[0] + 1, created_at=clock.now(), previous_hash=last[1])
     for name, value in values.items():
@@ -94,13 +122,6 @@ def _append(values: dict[str, Any]) -> AuditEntry:
     entry.hash = digest({name: getattr(entry, name) for name in COLUMNS})
     entry.save(force_insert=True)
     return entry
-
-
-def _lock_chain() -> None:
-    """One writer at a time. SQLite's IMMEDIATE transactions are that already."""
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_CHAIN_LOCK])
 
 
 def _actor_id(actor: Actor) -> str:
@@ -122,8 +143,10 @@ def _what(target: Target | None) -> dict[str, str]:
     return {"resource_type": target.type, "resource_id": str(target.id), "resource_name": scrub(target.name)}
 
 
-def _detail(actor: Actor, detail: dict[str, Any]) -> str:
+def _detail(actor: Actor, detail: dict[str, Any], tenant: str) -> str:
     """The detail as ASCII JSON: a line break, an escape code or a bidi mark in it can't forge a line of a log."""
+    if tenant and actor.unrestricted and actor.user_id is not None:
+        detail = {"as": "super-admin", **({"reason": actor.reason} if actor.reason else {}), **detail}
     if actor.label not in (actor.email, _actor_id(actor)):
         detail = {"by": actor.label, **detail}
     text = _json(_tidy(censor(detail)))

@@ -22,7 +22,9 @@ def role_in(actor: Actor, tenant: Tenant) -> str | None:
 
 
 def can(actor: Actor, ability: str, tenant: Tenant) -> bool:
-    """Whether the actor has the ability in this tenant."""
+    """Whether the actor has the ability in this tenant, with the credential in use."""
+    if not actor.reaches(ability):
+        return False
     if actor.unrestricted:
         return True
     role = role_in(actor, tenant)
@@ -36,9 +38,15 @@ def require(actor: Actor, ability: str, tenant: Tenant) -> None:
     """
     if can(actor, ability, tenant):
         return
-    known = role_in(actor, tenant) is not None
-    error = Forbidden("Your role in this tenant does not allow this.", ability=ability) if known else NotFound()
-    deny(error, actor=actor, ability=ability, tenant=tenant)
+    deny(_refusal(actor, ability, tenant), actor=actor, ability=ability, tenant=tenant)
+
+
+def _refusal(actor: Actor, ability: str, tenant: Tenant) -> RequestError:
+    if not actor.unrestricted and role_in(actor, tenant) is None:
+        return NotFound()
+    if not actor.reaches(ability):
+        return Forbidden("The scopes of this API key do not allow this.", type="scope_too_narrow", ability=ability)
+    return Forbidden("Your role in this tenant does not allow this.", ability=ability)
 
 
 def deny(error: RequestError, *, actor: Actor, ability: str, tenant: Tenant | None = None) -> NoReturn:

@@ -38,10 +38,15 @@ def issue(
         row = Tenant.objects.select_for_update().get(pk=tenant.pk)
         if row.desired == Desired.DELETED:
             raise Conflict("This tenant is deleted or being deleted.", type="tenant_deleted")
-        if tokens.live().filter(tenant=row).count() >= MAX_LIVE:
-            message = f"A tenant has at most {MAX_LIVE} live tokens; revoke one first."
-            raise Forbidden(message, type="plan_limit", limit=MAX_LIVE)
+        check_room(row)
         return _mint(row, name, actor, expires_at)
+
+
+def check_room(tenant: Tenant) -> None:
+    """Forbidden ``plan_limit`` when the tenant can't have one more live token; under the tenant's lock."""
+    if tokens.live().filter(tenant=tenant).count() >= MAX_LIVE:
+        message = f"A tenant has at most {MAX_LIVE} live tokens; revoke one first."
+        raise Forbidden(message, type="plan_limit", limit=MAX_LIVE)
 
 
 def revoke(*, actor: Actor, token: AccessToken) -> None:

@@ -3,3 +3,9 @@ from django.apps import AppConfig
 
 class TenantsConfig(AppConfig):
     name = "tenants"
+
+    def ready(self) -> None:
+        from accounts.services import LEAVING
+        from tenants.membership import keep_owned
+
+        LEAVING.append(keep_owned)

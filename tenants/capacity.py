@@ -84,7 +84,7 @@ def set_node_state(*, actor: Actor, node: Node, state: str) -> Node:
 
 
 def _require_operator(actor: Actor) -> None:
-    if not actor.unrestricted:
+    if not (actor.unrestricted and actor.reaches("platform.admin")):
         deny(Forbidden("Only a super-admin may change plans and nodes."), actor=actor, ability="capacity.update")
 
 

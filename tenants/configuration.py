@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.db import transaction
 
 from tenants import channels as schemas
-from tenants import providers, secrets
+from tenants import providers, revisions, secrets
 from tenants.access import require
 from tenants.agents import agent_kind
 from tenants.models import Channel, Run, Tenant
@@ -32,6 +32,17 @@ class ConfigInput:
     extra: Mapping[str, Any] | None = None
     channels: tuple[tuple[str, Mapping[str, Any]], ...] = field(default=())
     """Kind and values of channels to add, secrets among the values."""
+
+    def complete(self) -> ConfigInput:
+        """The whole configuration instead of a part: what is not given is empty. Only the key, which nobody can read
+        back, stays as long as it would go to the same place."""
+        return replace(
+            self,
+            provider=self.provider or "",
+            model=self.model or "",
+            base_url=self.base_url or "",
+            extra=self.extra or {},
+        )
 
 
 @dataclass(frozen=True)
@@ -56,12 +67,17 @@ def update(*, actor: Actor, tenant: Tenant, given: ConfigInput) -> Run | None:
     """Change the configuration and apply it; None when the tenant is down. Conflict ``run_active``."""
     require(actor, "config.update", tenant)  # what is refused would tell of the tenant
     checked = check(tenant.agent_kind, given, tenant)
+
+    def prepare(row: Tenant) -> None:
+        with revisions.kept(row, "config.update", actor=actor):
+            store(row, checked, actor=actor)
+
     return change(
         tenant,
         RunKind.RECONFIGURE,
         "config.update",
         actor=actor,
-        prepare=lambda row: store(row, checked, actor=actor),
+        prepare=prepare,
         changed=sorted([*checked.columns, *(["provider_key"] if checked.provider_key is not None else [])]),
     )
 
@@ -71,13 +87,18 @@ def add_channel(*, actor: Actor, tenant: Tenant, kind: str, values: Mapping[str,
     require(actor, "channels.update", tenant)  # as above
     checked = _check_channel(tenant.agent_kind, kind, values)
     added: list[Channel] = []
+
+    def prepare(row: Tenant) -> None:
+        with revisions.kept(row, "channel.create", actor=actor):
+            added.append(_store_channel(row, *checked, actor=actor))
+
     run = change(
         tenant,
         RunKind.RECONFIGURE,
         "channel.create",
         actor=actor,
         ability="channels.update",
-        prepare=lambda row: added.append(_store_channel(row, *checked, actor=actor)),
+        prepare=prepare,
         channel_kind=kind,
     )
     return added[0], run
@@ -93,12 +114,15 @@ def update_channel(
 
     def prepare(row: Tenant) -> None:
         fresh = _channel(row, channel.pk)
-        fresh.config = {**fresh.config, **config}
-        fresh.enabled = fresh.enabled if enabled is None else enabled
-        fresh.updated_at = clock.now()
-        fresh.save(update_fields=["config", "enabled", "updated_at"])
-        for name, value in opened.items():
-            secrets.put(row, name, value, actor=actor, channel=fresh)
+        with revisions.kept(row, "channel.update", actor=actor):
+            fresh.config = {**fresh.config, **config}
+            fresh.enabled = fresh.enabled if enabled is None else enabled
+            fresh.updated_at = clock.now()
+            fresh.save(update_fields=["config", "enabled", "updated_at"])
+            for name, value in opened.items():
+                secrets.put(row, name, value, actor=actor, channel=fresh)
+            if enabled:
+                _check_complete(fresh)
 
     changed = sorted([*config, *opened, *([] if enabled is None else ["enabled"])])
     return change(
@@ -119,8 +143,9 @@ def delete_channel(*, actor: Actor, channel: Channel) -> Run | None:
 
     def prepare(row: Tenant) -> None:
         fresh = _channel(row, pk)
-        secrets.remove(row, actor=actor, channel=fresh)
-        fresh.delete()
+        with revisions.kept(row, "channel.delete", actor=actor):
+            secrets.remove(row, actor=actor, channel=fresh)
+            fresh.delete()
 
     return change(
         channel.tenant,
@@ -194,6 +219,18 @@ def _channel(tenant: Tenant, pk: int) -> Channel:
     if channel is None:
         raise NotFound("This channel is gone already.")
     return channel
+
+
+def missing_secrets(channel: Channel) -> list[str]:
+    """The secret fields that the channel needs and does not have, as after a rollback that brought it back."""
+    kept = set(channel.secrets.values_list("field", flat=True)) if channel.pk else set()
+    fields = schemas.CHANNELS[channel.channel_type].fields
+    return [field.name for field in fields if field.secret and field.required and field.name not in kept]
+
+
+def _check_complete(channel: Channel) -> None:
+    if missing := missing_secrets(channel):
+        raise InvalidField("This channel needs the secret before it can be on.", field=missing[0])
 
 
 def _store_channel(

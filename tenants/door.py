@@ -12,17 +12,20 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from django.conf import settings
+from django.db import DatabaseError
 
+from tenants import door_pair, usage
 from tenants.agents import agent_kind
 from tenants.door_access import Agent, admit, in_database, public_agent
 from tenants.door_chat import parse
 from tenants.door_http import Answer, ClientGone, DoorRequest, MethodNotAllowed, Place, Receive, Scope, Send, place_of
 from tenants.door_public import request_headers, response_headers, serves
 from tenants.door_upstream import Upstream, whole
-from tenants.routing.base import DOOR_PATHS
+from tenants.routing.base import DOOR_PATHS, PAIR_PATH
 from zcplatform.lib.errors import BadUpstream, DependencyTimeout, NotFound, RateLimited, ZCError
 from zcplatform.lib.redact import SecretStr
 
@@ -74,7 +77,9 @@ class Door:
         await self._upstream.aclose()
 
     async def _serve(self, place: Place, request: DoorRequest, answer: Answer) -> None:
-        if place.path in DOOR_PATHS:
+        if place.path == PAIR_PATH:
+            await self._pair(place, request, answer)
+        elif place.path in DOOR_PATHS:
             await self._chat(place, request, answer)
         elif place.direct:
             await self._public(place, request, answer)
@@ -88,6 +93,12 @@ class Door:
         with self._slot(agent):
             body = parse(await request.json_body())
             await request.while_connected(self._converse(agent, secret, body, answer))
+
+    async def _pair(self, place: Place, request: DoorRequest, answer: Answer) -> None:
+        if request.scope["method"] != "POST":
+            raise MethodNotAllowed("Pairing is a POST.")
+        body = door_pair.parse(await request.json_body())
+        await answer.json(200, await in_database(door_pair.pair, place.slug, body, request.ip(), request.id))
 
     @contextmanager
     def _slot(self, agent: Agent) -> Iterator[None]:
@@ -106,10 +117,13 @@ class Door:
         call = kind.chat_call(body, secret)
         try:
             async with asyncio.timeout(MAX_CHAT_S), self._upstream.chat(agent, call) as response:
+                await _count(agent, messages_in=1)
                 if body.get("stream"):
-                    await _pass_on(kind.chat_stream(body, response.aiter_raw()), answer)
+                    await _pass_on(agent, kind.chat_stream(body, response.aiter_raw()), answer)
                 else:
-                    await answer.json(200, kind.chat_reply(body, await whole(response)))
+                    reply = kind.chat_reply(body, await whole(response))
+                    await _count(agent, messages_out=1)
+                    await answer.json(200, reply)
         except TimeoutError as error:
             raise DependencyTimeout("The agent did not come to an end.", type="agent_timeout") from error
 
@@ -130,11 +144,22 @@ class Door:
             await answer.write(b"", more=False)
 
 
-async def _pass_on(events: AsyncIterator[bytes], answer: Answer) -> None:
+async def _count(agent: Agent, **counts: int) -> None:
+    """Where the agent counts nothing itself, what passes here is all that is known. No chat ends for it."""
+    if agent_kind(agent.kind).metrics_path is not None:
+        return
+    try:
+        await in_database(partial(usage.add, agent.tenant_id, **counts))
+    except DatabaseError:
+        log.exception("a message was not counted", extra={"tenant_id": agent.tenant_id})
+
+
+async def _pass_on(agent: Agent, events: AsyncIterator[bytes], answer: Answer) -> None:
     """Forward events as they come. The answer begins with the first, so that an error before it has a status."""
     first = await anext(events, None)
     if first is None:
         raise BadUpstream("The agent's answer is empty.")
+    await _count(agent, messages_out=1)  # now: with the last byte the client is gone, and this task with it
     await answer.start_events()
     await answer.write(first)
     async for event in events:

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 
 from django.conf import settings
 
+from zcplatform.lib.client_ip import client_ip
 from zcplatform.lib.envelope import to_envelope
 from zcplatform.lib.errors import InvalidField, RequestError, TooLarge, Unauthenticated
 from zcplatform.lib.slugs import check_slug
@@ -105,6 +106,11 @@ class DoorRequest:
         path = path.removeprefix(f"/t/{place.slug}".encode()) if place.direct else path
         query = self.scope.get("query_string", b"")
         return b"" if _ODD.search(path) else path + (b"?" + query if query else b"")
+
+    def ip(self) -> str:
+        """The caller's address, as far as it can be believed."""
+        peer = (self.scope.get("client") or ("", 0))[0]
+        return client_ip(peer, ",".join(self.values(b"x-forwarded-for")), behind_proxy=settings.BEHIND_PROXY)
 
     def bearer(self) -> str:
         """The credential; RequestError for two of them or one in the address, Unauthenticated for none."""

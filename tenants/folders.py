@@ -15,7 +15,7 @@ from uuid import UUID
 
 from django.conf import settings
 
-from tenants.runtimes.folder_script import hand_over
+from tenants.runtimes.folder_script import hand_over, occupied
 from zcplatform.lib.errors import DependencyDown, RunFailed
 
 CONFIG_FILE_MAX = 1_048_576  # bytes of one file that are read, whatever the tenant put there
@@ -60,6 +60,16 @@ class DirectFolders:
             if os.fstat(logs).st_uid != os.geteuid():
                 raise PermissionError(errno.EPERM, "its log folder is not the platform's")
             _replace(logs, _checked(name), text.encode(), os.geteuid())
+
+    def size(self, folder: Path) -> int:
+        with (
+            storage_errors(folder),
+            suppress(FileNotFoundError),
+            _parent(folder) as parent,
+            _opened(parent, folder.name) as top,
+        ):
+            return occupied(top)
+        return 0
 
     def archive(self, folder: Path, trash: Path) -> None:
         with storage_errors(folder), _parent(folder, mode=0o711) as source, _parent(trash, mode=0o700) as target:

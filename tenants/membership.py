@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from django.db import transaction
 
+from accounts.access import require_reach
 from accounts.models import User
 from accounts.permissions import may_grant
 from tenants.access import deny, require, role_in
@@ -20,12 +21,12 @@ from zcplatform.lib.errors import Conflict, Forbidden, NotFound
 def set_role(*, actor: Actor, tenant: Tenant, user: User, role: str) -> Member:
     """Add a member or change a role. Forbidden ``role_too_high`` or ``plan_limit``, Conflict ``last_owner``."""
     require(actor, "members.update", tenant)
-    with _refusals_recorded(actor, tenant), transaction.atomic():
+    with refusals_recorded(actor, tenant), transaction.atomic():
         row = Tenant.objects.select_for_update().select_related("plan").get(pk=tenant.pk)
         member = Member.objects.filter(tenant=row, user=user).first()
-        _check_grant(actor, row, role, member.role if member else None)
+        check_grant(actor, row, role, member.role if member else None)
         if member is None:
-            _check_room(row)
+            check_room(row)
             member = Member.objects.create(tenant=row, user=user, role=role, invited_by_id=actor.user_id)
             action = "member.add"
         else:
@@ -40,24 +41,70 @@ def set_role(*, actor: Actor, tenant: Tenant, user: User, role: str) -> Member:
 def remove(*, actor: Actor, member: Member) -> None:
     """Remove a member; oneself always, others with the ability. Conflict ``last_owner``, NotFound when gone."""
     tenant = member.tenant
-    if member.user_id != actor.user_id:
+    if member.user_id == actor.user_id:
+        require_reach(actor, "account.manage")
+    else:
         require(actor, "members.update", tenant)
-    with _refusals_recorded(actor, tenant), transaction.atomic():
+    with refusals_recorded(actor, tenant), transaction.atomic():
         row = Tenant.objects.select_for_update().get(pk=tenant.pk)
         # Read again under the lock: the role may have changed since the caller looked.
         fresh = Member.objects.select_related("user").filter(pk=member.pk, tenant=row).first()
         if fresh is None:
             raise NotFound("This member is gone already.")
         if fresh.user_id != actor.user_id:
-            _check_grant(actor, row, fresh.role, fresh.role)
+            check_grant(actor, row, fresh.role)
         _keep_an_owner(row, fresh, None)
         fresh.delete()
         emit(row, "member.remove", {"email": fresh.user.email})
         audit(row, "member.remove", actor, email=fresh.user.email, role=fresh.role)
 
 
+def transfer(*, actor: Actor, tenant: Tenant, to: Member) -> None:
+    """Hand the tenant over: ``to`` becomes owner, and the owner who does it manager. Where a super-admin who is no
+    owner does it, every owner of before becomes manager.
+
+    NotFound for somebody who is no member (any more), Conflict ``already_owner`` or ``user_inactive``.
+    """
+    require(actor, "tenant.transfer", tenant)
+    with refusals_recorded(actor, tenant), transaction.atomic():
+        row = Tenant.objects.select_for_update().get(pk=tenant.pk)
+        heir = Member.objects.select_related("user").filter(pk=to.pk, tenant=row).first()
+        if heir is None:
+            raise NotFound("This member is gone already.")
+        _check_heir(heir)
+        check_grant(actor, row, "owner")
+        owners = row.members.filter(role="owner")
+        leaving = owners.filter(user_id=actor.user_id or 0)
+        (leaving if leaving.exists() else owners).update(role="manager")
+        heir.role = "owner"
+        heir.save(update_fields=["role"])
+        emit(row, "tenant.transfer", {"member": str(heir.public_id)})
+        audit(row, "tenant.transfer", actor, email=heir.user.email)
+
+
+def _check_heir(heir: Member) -> None:
+    if heir.role == "owner":
+        raise Conflict("This member is an owner already.", type="already_owner")
+    if not heir.user.is_active:
+        raise Conflict(f"{heir.user.email} is not active.", type="user_inactive")
+
+
+def keep_owned(user: User) -> None:
+    """Conflict ``last_owner`` when a tenant would be without an active owner without this user; inside the
+    transaction that makes the user inactive, which the tenants' locks bring in line with every other change."""
+    owned = Member.objects.filter(user=user, role="owner").values("tenant")
+    left = [
+        tenant.slug
+        for tenant in Tenant.objects.alive().filter(pk__in=owned).order_by("pk").select_for_update()
+        if not tenant.members.filter(role="owner", user__is_active=True).exclude(user=user).exists()
+    ]
+    if left:
+        message = f"{user.email} is the last active owner of {', '.join(left[:5])}; hand over or delete them first."
+        raise Conflict(message, type="last_owner", tenants=left[:50])
+
+
 @contextmanager
-def _refusals_recorded(actor: Actor, tenant: Tenant) -> Iterator[None]:
+def refusals_recorded(actor: Actor, tenant: Tenant) -> Iterator[None]:
     """Stands around the transaction: what is judged under the lock is recorded after the rollback."""
     try:
         yield
@@ -67,14 +114,16 @@ def _refusals_recorded(actor: Actor, tenant: Tenant) -> Iterator[None]:
         deny(error, actor=actor, ability="members.update", tenant=tenant)
 
 
-def _check_grant(actor: Actor, tenant: Tenant, role: str, before: str | None) -> None:
+def check_grant(actor: Actor, tenant: Tenant, role: str, before: str | None = None) -> None:
+    """Forbidden ``role_too_high`` unless the actor may give ``role`` and take ``before``; under the tenant's lock."""
     mine = "owner" if actor.unrestricted else role_in(actor, tenant)
     for wanted in filter(None, (role, before)):
-        if mine is None or not may_grant(mine, wanted):
+        if mine is None or not may_grant(mine, wanted, limit=actor.limit):
             raise Forbidden("You can't grant or take a role above your own.", type="role_too_high", role=wanted)
 
 
-def _check_room(tenant: Tenant) -> None:
+def check_room(tenant: Tenant) -> None:
+    """Forbidden ``plan_limit`` when the plan allows no further member; under the tenant's lock."""
     limit = tenant.plan.max_members
     if tenant.members.count() >= limit:
         raise Forbidden(f"The plan {tenant.plan.name} allows {limit} members.", type="plan_limit", limit=limit)

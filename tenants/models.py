@@ -12,7 +12,10 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
+from tenants.models_changes import ConfigRevision as ConfigRevision
+from tenants.models_changes import Invitation as Invitation
 from tenants.querysets import RunQuerySet, TenantQuerySet
+from tenants.records import JobResult, UsageHour  # noqa: F401 - Django looks for models here
 from tenants.runtimes.base import Handle
 from tenants.states import (
     ACTIVE_RUN,
@@ -137,6 +140,8 @@ class Tenant(models.Model):
     fingerprint = models.CharField(max_length=32, blank=True)
     config_hash = models.CharField(max_length=32, blank=True)
     routed = models.BooleanField(default=False)
+
+    pairing_serial = models.PositiveIntegerField(default=0, editable=False)  # how many pairing codes are behind us
 
     created_at = models.DateTimeField(default=clock.now, editable=False)
     updated_at = models.DateTimeField(default=clock.now, editable=False)
@@ -277,7 +282,10 @@ class Member(models.Model):
 
 
 class AccessToken(models.Model):
-    """A bearer for the tenant's chat door: 256 random bits, stored as SHA-256, found by its hash alone."""
+    """A bearer for the tenant's chat door: 256 random bits, stored as SHA-256, found by its hash alone.
+
+    ``paired`` says that it was exchanged for a pairing code, so that resetting the pairing ends it.
+    """
 
     public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="access_tokens")
@@ -285,6 +293,7 @@ class AccessToken(models.Model):
     prefix = models.CharField(max_length=12)
     token_hash = models.CharField(max_length=64, unique=True)
     created_by = models.CharField(max_length=254, blank=True)
+    paired = models.BooleanField(default=False)
     created_at = models.DateTimeField(default=clock.now)
     expires_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 
 from django.db import transaction
+from django.db.models import Max
 
 from tenants import secrets
 from tenants.access import can, deny, require
@@ -13,7 +15,7 @@ from tenants.agents import agent_kind
 from tenants.models import Tenant
 from tenants.runs import audit
 from tenants.runtimes import runtime_for
-from tenants.runtimes.base import ExecResult
+from tenants.runtimes.base import ExecResult, LogPart
 from tenants.states import Desired, Status
 from zcplatform.lib.actors import Actor
 from zcplatform.lib.errors import Conflict, Forbidden, InvalidField
@@ -34,6 +36,34 @@ def read_logs(*, actor: Actor, tenant: Tenant, tail: int = 100) -> str:
         return ""
     text = runtime_for(tenant.node).logs(tenant.agent_handle, tail=max(1, min(tail, MAX_TAIL)))
     return _scrubbed(tenant, text, actor)
+
+
+def follow_logs(*, actor: Actor, tenant: Tenant, tail: int = 100) -> Iterator[str]:
+    """The last ``tail`` lines and then, at each turn, the lines that came meanwhile: an empty text when there are none.
+
+    Ends when the agent is gone. Whether the actor may still read is the caller's to ask between turns.
+    """
+    require(actor, "logs.read", tenant)
+    # The mark first: a line that comes in between is told twice rather than lost.
+    mark = _logs_after(tenant, "").mark
+    yield read_logs(actor=actor, tenant=tenant, tail=tail)
+    known: datetime | None = None
+    while (fresh := Tenant.objects.select_related("node").get(pk=tenant.pk)).desired != Desired.DELETED:
+        part = _logs_after(fresh, mark)
+        mark = part.mark
+        if part.text and (changed := _secrets_changed_at(fresh)) != known:
+            _know_secrets(fresh, actor)
+            known = changed
+        yield scrub(part.text)
+
+
+def _secrets_changed_at(tenant: Tenant) -> datetime | None:
+    return tenant.secrets.aggregate(at=Max("secret__updated_at"))["at"]
+
+
+def _logs_after(tenant: Tenant, mark: str) -> LogPart:
+    handle = tenant.agent_handle
+    return runtime_for(tenant.node).logs_after(handle, mark) if handle else LogPart("", mark)
 
 
 def execute(

@@ -26,6 +26,8 @@ class ProviderKind:
     needs_key: bool = True
     has_model: bool = True
     model_help: str = ""
+    test_url: str = ""
+    """What a test of the key reads; empty for ``/models`` below the address."""
 
     @property
     def allows_base_url(self) -> bool:
@@ -49,12 +51,20 @@ _KINDS = (
     ProviderKind("google", "Google Gemini", "https://generativelanguage.googleapis.com/v1beta/openai"),
     ProviderKind("groq", "Groq", "https://api.groq.com/openai/v1"),
     ProviderKind("deepseek", "DeepSeek", "https://api.deepseek.com/v1", model_help="Like deepseek-chat."),
-    ProviderKind("openrouter", "OpenRouter", "https://openrouter.ai/api/v1", model_help="With vendor: vendor/model."),
+    ProviderKind(
+        "openrouter",
+        "OpenRouter",
+        "https://openrouter.ai/api/v1",
+        model_help="With vendor: vendor/model.",
+        test_url="https://openrouter.ai/api/v1/key",  # its list of models is open to everybody
+    ),
     ProviderKind("mistral", "Mistral", "https://api.mistral.ai/v1"),
     ProviderKind("xai", "xAI", "https://api.x.ai/v1"),
     ProviderKind("together", "Together AI", "https://api.together.xyz/v1"),
     ProviderKind("fireworks", "Fireworks AI", "https://api.fireworks.ai/inference/v1"),
-    ProviderKind("cohere", "Cohere", "https://api.cohere.ai/compatibility/v1"),
+    ProviderKind(
+        "cohere", "Cohere", "https://api.cohere.ai/compatibility/v1", test_url="https://api.cohere.com/v1/models"
+    ),
     ProviderKind("moonshot", "Moonshot (Kimi)", "https://api.moonshot.ai/v1"),
     ProviderKind("ollama", "Ollama", needs_key=False, model_help="Like llama3.2."),
     ProviderKind("custom", "Any OpenAI-compatible service"),
@@ -98,8 +108,12 @@ def endpoint_for(tenant: Tenant, key: SecretStr | None) -> ModelEndpoint | None:
 
     ``key`` is the tenant's own. No other key ever goes to an address that a tenant has named.
     """
-    config, base_url = tenant.config, address_of(tenant.config)
-    kind = PROVIDERS.get(config.provider_name)
+    return endpoint_of(tenant.config, key)
+
+
+def endpoint_of(config: AgentConfig, key: SecretStr | None) -> ModelEndpoint | None:
+    """The same from a row that may be nowhere but in memory."""
+    kind, base_url = PROVIDERS.get(config.provider_name), address_of(config)
     if kind is None or not base_url or (kind.needs_key and not key):
         return None
     return ModelEndpoint(kind.name, config.provider_model, base_url, key or NO_KEY)

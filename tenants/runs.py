@@ -130,7 +130,7 @@ def _refuse_deleted(row: Tenant) -> None:
         raise Conflict("This tenant is being deleted.", type="tenant_deleting")
 
 
-def audit(tenant: Tenant, action: str, actor: Actor, **detail: Any) -> None:
+def audit(tenant: Tenant, action: str, actor: Actor, *, outcome: str = "ok", **detail: Any) -> None:
     """One audit row about this tenant; last in its transaction."""
     target = Target("tenant", str(tenant.public_id), tenant.slug)
-    record(action, actor=actor, target=target, tenant=str(tenant.public_id), detail=detail)
+    record(action, actor=actor, target=target, tenant=str(tenant.public_id), detail=detail, outcome=outcome)

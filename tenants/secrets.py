@@ -48,6 +48,19 @@ def reveal_all(tenant: Tenant, *, actor: Actor, why: str) -> Opened:
     return opened
 
 
+def reveal_field(tenant: Tenant, name: str, *, actor: Actor, why: str) -> SecretStr | None:
+    """One secret of the tenant itself, with an audit row; None when there is none."""
+    tie = TenantSecret.objects.filter(tenant=tenant, channel=None, field=name).select_related("secret").first()
+    return vault.reveal(tie.secret, actor=actor, why=why) if tie else None
+
+
+def reveal_channel(channel: Channel, *, actor: Actor, why: str) -> dict[str, SecretStr]:
+    """The secrets of one channel by field name, with one audit row."""
+    ties = list(channel.secrets.select_related("secret"))
+    values = vault.reveal_many([tie.secret for tie in ties], actor=actor, why=why)
+    return {tie.field: values[tie.secret_id] for tie in ties}
+
+
 def remove(tenant: Tenant, *, actor: Actor, channel: Channel | None = None, name: str | None = None) -> None:
     """Delete secrets for good: all of the tenant, those of one channel, or one field."""
     ties = TenantSecret.objects.filter(tenant=tenant).select_related("secret")

@@ -14,8 +14,8 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from accounts.models import User
-from tenants import access_tokens, configuration, secrets, tokens
-from tenants.access import deny
+from tenants import access_tokens, configuration, revisions, secrets, tokens
+from tenants.access import deny, require
 from tenants.agents import agent_kind
 from tenants.events import emit
 from tenants.models import AgentConfig, Hold, Member, Node, Plan, Run, Tenant
@@ -78,12 +78,32 @@ def create_tenant(
         tenant = _insert(name, slug, plan=chosen, agent_kind=agent, node=node)
         AgentConfig.objects.create(tenant=tenant)
         configuration.store(tenant, given, actor=actor)
+        revisions.keep(tenant, "tenant.create", actor=actor)
         _add_owner(tenant, owner, actor)
         token, shown = tokens.mint(tenant, "first", created_by=actor.label)
         emit(tenant, "tenant.created", {"slug": tenant.slug, "plan": chosen.slug, "agent": agent})
         audit(tenant, "tenant.create", actor, plan=chosen.slug, agent=agent, token_id=str(token.public_id))
         run = accept(tenant, RunKind.PROVISION, actor=actor, prepare=_to_running) if deploy_now else None
     return Created(tenant=tenant, access_token=shown, run=run)
+
+
+def rename(*, actor: Actor, tenant: Tenant, name: str) -> Run | None:
+    """Give the tenant another name, which its agent may show; None when that changes nothing that runs.
+
+    The slug, and with it the address, stays. InvalidField, Conflict ``run_active``.
+    """
+    require(actor, "tenant.update", tenant)
+    name = check_text(name, field="name", max_length=100, required=True)
+    if name == tenant.name:
+        return None
+    return change(
+        tenant,
+        RunKind.RECONFIGURE,
+        "tenant.update",
+        actor=actor,
+        prepare=lambda row: save(row, name=name),
+        name=name,
+    )
 
 
 def deploy(*, actor: Actor, tenant: Tenant) -> Run:
@@ -102,9 +122,10 @@ def stop(*, actor: Actor, tenant: Tenant) -> Run:
     return ask(tenant, RunKind.STOP, "tenant.stop", actor=actor, prepare=_to_stopped)
 
 
-def restart(*, actor: Actor, tenant: Tenant) -> Run:
-    """Stop and start the agent. Conflict ``wrong_state`` unless it is meant to run."""
-    return ask(tenant, RunKind.RESTART, "tenant.restart", actor=actor, prepare=_back_to_running)
+def restart(*, actor: Actor, tenant: Tenant, cause: str = "") -> Run:
+    """Stop and start the agent. Conflict ``wrong_state`` unless it is meant to run. ``cause`` is for the audit."""
+    why = {"cause": cause} if cause else {}
+    return ask(tenant, RunKind.RESTART, "tenant.restart", actor=actor, prepare=_back_to_running, **why)
 
 
 def suspend(*, actor: Actor, tenant: Tenant, hold: str = HoldKind.OPERATOR, note: str = "") -> Run:
@@ -252,6 +273,9 @@ def _to_stopped(row: Tenant) -> None:
 
 
 def _check_may_create(actor: Actor, plan: str) -> None:
+    if not actor.reaches("tenant.create"):
+        refusal = Forbidden("The scopes of this API key do not allow this.", type="scope_too_narrow")
+        deny(refusal, actor=actor, ability="tenant.create")
     if actor.unrestricted:
         return
     if not (settings.SELF_SERVICE_SIGNUP and actor.user_id):

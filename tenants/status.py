@@ -11,6 +11,8 @@ from zcplatform.lib import clock
 from zcplatform.lib.errors import Conflict
 
 DETAIL_CAP = 4_000
+TOLD = ("desired", "health")
+"""Columns whose changes the outbox tells, as ``set_status`` does of the status: the uptime is computed from them."""
 
 
 def set_status(tenant: Tenant, status: Status, reason: Reason | str = Reason.NONE, detail: str = "") -> None:
@@ -29,7 +31,12 @@ def set_status(tenant: Tenant, status: Status, reason: Reason | str = Reason.NON
 
 
 def save(tenant: Tenant, **fields: Any) -> None:
-    """Write exactly these columns: a row read some time ago must not put others back."""
+    """Write exactly these columns: a row read some time ago must not put others back. Tells the outbox of a change of
+    ``desired`` or ``health``, and must then be called inside a transaction."""
+    before = {name: getattr(tenant, name) for name in TOLD if name in fields}
     Tenant.objects.filter(pk=tenant.pk).update(**fields, updated_at=clock.now())
     for name, value in fields.items():
         setattr(tenant, name, value)
+    for name, was in before.items():
+        if was != fields[name]:
+            emit(tenant, f"tenant.{name}", {"from": str(was), "to": str(fields[name])})

@@ -20,7 +20,7 @@ TOUCH_EVERY = timedelta(minutes=1)
 
 
 def mint(
-    tenant: Tenant, name: str, *, created_by: str, expires_at: datetime | None = None
+    tenant: Tenant, name: str, *, created_by: str, expires_at: datetime | None = None, paired: bool = False
 ) -> tuple[AccessToken, SecretStr]:
     """A new token and its value, which nobody can tell again. The caller writes the audit."""
     value = PREFIX + secrets.token_urlsafe(32)
@@ -31,6 +31,7 @@ def mint(
         token_hash=token_hash(value),
         created_by=created_by,
         expires_at=expires_at,
+        paired=paired,
     )
     return token, SecretStr(value)
 
@@ -64,6 +65,7 @@ def touch(token: AccessToken) -> None:
         AccessToken.objects.filter(pk=token.pk).update(last_used_at=now)
 
 
-def revoke_all(tenant: Tenant) -> int:
+def revoke_all(tenant: Tenant, *, paired_only: bool = False) -> int:
     """Revoke what is not yet revoked; the number of tokens. The caller writes the audit."""
-    return AccessToken.objects.filter(tenant=tenant, revoked_at__isnull=True).update(revoked_at=clock.now())
+    rows = AccessToken.objects.filter(tenant=tenant, revoked_at__isnull=True)
+    return (rows.filter(paired=True) if paired_only else rows).update(revoked_at=clock.now())

@@ -171,8 +171,8 @@ def untested_commands(commands: list[str], tests: str) -> list[str]:
 
 
 def _call_of(command: str) -> str:
-    spelt = command.replace("_", "[_-]")
-    return rf"""(?:call_command|manage|run_command)\(\s*["']{spelt}["']|["']manage\.py["']\)?,\s*["']{spelt}["']"""
+    spelt, by = command.replace("_", "[_-]"), r"call_command|manage|run_command|\.do|\.run"
+    return rf"""(?:{by})\(\s*["']{spelt}["']|["']manage\.py["']\)?,\s*["']{spelt}["']"""
 
 
 def undocumented(source: str, module: str) -> list[str]:

@@ -45,6 +45,11 @@ def caddy_missing() -> str:
     return ""
 
 
+def promtool_missing() -> str:
+    """Prometheus' own checker of metrics and rules."""
+    return "" if shutil.which("promtool") else "promtool (Debian's package prometheus) is not installed"
+
+
 def sqlite_missing() -> str:
     """The suite runs on the database that it is given; what is about SQLite's own file is left out elsewhere."""
     from django.db import connection
@@ -85,6 +90,7 @@ def root_missing() -> str:
 PROBES: dict[str, Callable[[], str]] = {
     "docker": docker_missing,
     "caddy": caddy_missing,
+    "promtool": promtool_missing,
     "postgres": postgres_missing,
     "slow": slow_missing,
     "sqlite": sqlite_missing,

@@ -22,7 +22,17 @@ from django.conf import settings
 
 from tenants.folders import DirectFolders
 from tenants.routing.base import Route, RouterInfo, SyncResult
-from tenants.runtimes.base import AgentSpec, AgentState, EngineInfo, ExecResult, Handle, Observed, Placement
+from tenants.runtimes.base import (
+    AgentSpec,
+    AgentState,
+    EngineInfo,
+    ExecResult,
+    Handle,
+    LogPart,
+    Observed,
+    Placement,
+    Reading,
+)
 from zcplatform.lib import clock
 from zcplatform.lib.errors import Conflict, DependencyDown, DependencyTimeout, RunFailed
 
@@ -51,7 +61,8 @@ class _Server(ThreadingHTTPServer):
 
 @dataclass
 class FakeAgent:
-    """One agent of a fake engine. A test may change what is seen of it: ``exit_code``, ``oom_killed``, ``restarts``."""
+    """One agent of a fake engine. A test may change what is seen of it: ``exit_code``, ``oom_killed``, ``restarts``,
+    ``reading``."""
 
     spec: AgentSpec
     handle: Handle
@@ -61,6 +72,7 @@ class FakeAgent:
     restarts: int = 0
     started_at: datetime | None = None
     output: list[str] = field(default_factory=list)
+    reading: Reading | None = None
     server: _Server | None = None
 
     def observed(self) -> Observed:
@@ -228,11 +240,24 @@ class FakeRuntime:
             ours = [a for a in self.engine.agents.values() if a.spec.instance == settings.INSTANCE]
             return [agent.observed() for agent in ours if wanted(agent.spec)]
 
+    def measure(self, handles: Sequence[Handle]) -> dict[str, Reading]:
+        self._called("measure")
+        up = {h.id: a for h in handles if (a := self._ours(h)) and a.state == AgentState.RUNNING}
+        return {i: a.reading or _reading(a) for i, a in up.items()}
+
     def logs(self, handle: Handle, *, tail: int = 100) -> str:
         self._called("logs", handle.name)
         with self.engine.lock:
             agent = self._ours(handle)
             return "".join(f"{line}\n" for line in agent.output[-tail:]) if agent else ""
+
+    def logs_after(self, handle: Handle, mark: str = "") -> LogPart:
+        self._called("logs_after", handle.name)
+        with self.engine.lock:
+            agent = self._ours(handle)
+            output = agent.output if agent else []
+            new = output[int(mark) :] if mark else []
+            return LogPart("".join(f"{line}\n" for line in new), str(len(output)))
 
     def exec(self, handle: Handle, argv: Sequence[str], *, timeout_s: float = 60, cap: int = 1_048_576) -> ExecResult:
         self._called("exec", handle.name)
@@ -242,6 +267,12 @@ class FakeRuntime:
                 raise Conflict("The agent does not run.", type="not_running")
             output = self.answer.output[:cap]
             return replace(self.answer, output=output, truncated=len(output) < len(self.answer.output))
+
+
+def _reading(agent: FakeAgent) -> Reading:
+    """An idle agent of one process, in the life that began with its last start."""
+    limit = agent.spec.memory_mb * 1_048_576
+    return Reading(f"{agent.started_at}", 1_000, 1_048_576, limit, 0, 0, 1)
 
 
 class ServingRuntime(FakeRuntime):

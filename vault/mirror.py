@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from django.conf import settings
-from django.db import transaction
+from django.db import DEFAULT_DB_ALIAS, transaction
 
 from audit.services import Target, record
 from vault import cipher, keyring
@@ -45,22 +45,28 @@ def create_keyring(*, actor: Actor = SYSTEM) -> bool:
 def verify_keyring() -> Keyring:
     """The keys, when the file is sound and belongs to this database; for the start, ``doctor`` and restore.
 
-    Misconfigured: see ``keyring.load``; ``vault_key_foreign`` when the file holds other keys than the database has
-    seen, ``vault_key_incomplete`` when it lacks a version that the database knows or a secret needs.
+    Misconfigured: see ``keyring.load`` and ``verify_against``.
     """
     ring = keyring.load(fresh=True)
-    rows = list(KeyVersion.objects.order_by("version"))
+    verify_against(ring)
+    return ring
+
+
+def verify_against(ring: Keyring, *, using: str = DEFAULT_DB_ALIAS) -> None:
+    """Misconfigured ``vault_key_foreign`` when ``ring`` holds other keys than the database has seen,
+    ``vault_key_incomplete`` when it lacks a version that the database knows or a secret needs."""
+    rows = list(KeyVersion.objects.using(using).order_by("version"))
+    secrets = Secret.objects.using(using)
     for row in rows:
         key = ring.get(row.version)
         if key is None:
             raise _incomplete(row.version)
         check_key(key, row)
-    for version in Secret.objects.order_by("key_version").values_list("key_version", flat=True).distinct():
+    for version in secrets.order_by("key_version").values_list("key_version", flat=True).distinct():
         if ring.get(version) is None:
             raise _incomplete(version)
-    if not rows and Secret.objects.exists():
+    if not rows and secrets.exists():
         raise Misconfigured("The database holds secrets, but knows no vault key.", type="vault_key_foreign")
-    return ring
 
 
 def check_key(key: Key, row: KeyVersion) -> None:

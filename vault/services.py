@@ -9,10 +9,10 @@ from uuid import uuid4
 from django.db import transaction
 
 from audit.services import Target, record
-from vault.mirror import create_keyring, verify_keyring
+from vault.mirror import create_keyring, verify_against, verify_keyring
 from vault.models import Secret
 from vault.rotation import remove_key, rotate, status
-from vault.sealing import open_row, seal_row
+from vault.sealing import open_row, seal_row, unreadable
 from zcplatform.lib import clock
 from zcplatform.lib.actors import SYSTEM, Actor
 from zcplatform.lib.errors import InvalidField, VaultError
@@ -28,6 +28,8 @@ __all__ = [
     "reveal_many",
     "rotate",
     "status",
+    "unreadable",
+    "verify_against",
     "verify_keyring",
 ]
 

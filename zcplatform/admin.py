@@ -13,10 +13,12 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 
 from accounts.pages import logout_page
+from backups import results
 from tenants.models import Run, Tenant
 from tenants.states import Status
 
 LAST = 10
+_NOT_OURS = ("django_q", "otp_totp", "otp_static")
 
 
 class PlatformAdminSite(AdminSite):
@@ -27,9 +29,10 @@ class PlatformAdminSite(AdminSite):
     site_url = None
 
     def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:
-        """All but the queue's own pages: they would let one schedule any function by its name, past every service."""
+        """All but others' pages that pass our services by: the queue's would let one schedule any function by its name,
+        django-otp's would show and make second factors."""
         models: list[Any] = [model_or_iterable] if isinstance(model_or_iterable, type) else list(model_or_iterable)
-        ours = [model for model in models if model._meta.app_label != "django_q"]
+        ours = [model for model in models if model._meta.app_label not in _NOT_OURS]
         super().register(ours, admin_class, **options)
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
@@ -54,5 +57,6 @@ def _fleet() -> dict[str, Any]:
     return {
         "counts": [(status.value, counts[status]) for status in Status if status in counts],
         "attention": Tenant.objects.filter(status=Status.ERROR).order_by("-updated_at")[:LAST],
+        "guards": results.guards(),
         "runs": Run.objects.select_related("tenant").order_by("-pk")[:LAST],
     }

@@ -12,6 +12,7 @@ _django = get_asgi_application()
 
 from tenants.door import Door  # noqa: E402 - models need Django to be set up
 from tenants.door_http import Receive, Send  # noqa: E402
+from zcplatform.http_metrics import timed  # noqa: E402
 
 _door = Door()
 
@@ -21,7 +22,7 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "lifespan":
         await _lifespan(receive, send)
     elif _door.handles(scope):
-        await _door(scope, receive, send)
+        await _door(scope, receive, timed(scope.get("method", ""), send))
     else:
         await _django(scope, receive, send)
 

@@ -12,15 +12,19 @@ from django.conf import settings
 from django.core.management import call_command
 from django.db import connection, transaction
 
-from zcplatform import keys
+from backups.services import backup_before_migrating
+from zcplatform import keys, startup
 from zcplatform.lib.errors import DependencyDown, Misconfigured
+from zcplatform.lib.home import make_folders
 
 Say = Callable[[str, str], None]
 """Called with the name of a part and what came of it."""
 
 
-def bootstrap(*, admin_email: str, say: Say) -> None:
+def bootstrap(*, admin_email: str, say: Say, second_factor: bool = False) -> dict[str, Any]:
     """Make folders, keys, database, plans, node, super-admin and schedules; look at the engine.
+
+    With ``second_factor`` the super-admin is enrolled, unless they are already, and what they need for it is returned.
 
     InvalidField for an address that is none. Misconfigured or DependencyDown when a part can't be done; running it
     again goes on from there.
@@ -30,6 +34,7 @@ def bootstrap(*, admin_email: str, say: Say) -> None:
     address = normalise_email(admin_email)  # before anything is made
     for name, part in _parts(address):
         say(name, part())
+    return _enrol(address, say) if second_factor else {}
 
 
 def _parts(admin_email: str) -> Iterator[tuple[str, Callable[[], str]]]:
@@ -41,16 +46,13 @@ def _parts(admin_email: str) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "node", _node
     yield "engine", _engine
     yield "super-admin", lambda: _super_admin(admin_email)
+    yield "alerts", _alert_rules
     yield "schedules", _schedules
 
 
 def _folders() -> str:
-    """The home can be passed through but not listed: a tenant's process must reach its own folder and no other."""
-    home = Path(settings.HOME)
-    for folder, mode in ((home, 0o711), (home / "tenants", 0o711), (home / "trash", 0o700), (home / "run", 0o711)):
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(mode)
-    return str(home)
+    make_folders(Path(settings.HOME))
+    return str(settings.HOME)
 
 
 def _keys() -> str:
@@ -62,6 +64,13 @@ def _keys() -> str:
 
 
 def _database() -> str:
+    if startup.database_is_gone():
+        message = (
+            "The database is not there, but its vault key is: restore a backup, or move the key away to begin anew."
+        )
+        raise Misconfigured(message, type="database_missing")
+    if settings.INSTANCE and Path(settings.VAULT_KEY_FILE).exists() and startup.unapplied_migrations():
+        backup_before_migrating()  # one that fails half-way must leave a way back
     call_command("migrate", verbosity=0, interactive=False)
     if connection.vendor == "sqlite":
         Path(settings.DATABASES["default"]["NAME"]).chmod(0o600)
@@ -139,6 +148,27 @@ def _super_admin(address: str) -> str:
     elif not user.is_superuser:
         raise Misconfigured(f"{address} exists and is no super-admin.", type="not_a_super_admin")
     return address
+
+
+def _enrol(email: str, say: Say) -> dict[str, Any]:
+    from accounts import second_factor
+    from accounts.emails import normalise_email
+    from accounts.models import User
+    from zcplatform.lib.actors import OPERATOR
+
+    user = User.objects.get(email=normalise_email(email))
+    if user.second_factor_at:
+        say("second factor", "there")
+        return {}
+    say("second factor", "enrolled")
+    return second_factor.enrol_by_operator(user, actor=OPERATOR).shown()
+
+
+def _alert_rules() -> str:
+    """Those that exist by default; one that somebody changed stays as it is."""
+    from monitoring.alerting.rules import DEFAULTS, ensure_defaults
+
+    return f"{len(DEFAULTS)} by default, {ensure_defaults()} new or renewed"
 
 
 def _schedules() -> str:

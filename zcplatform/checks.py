@@ -14,10 +14,13 @@ from django.core.checks import CheckMessage, Error, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 
 from zcplatform import keys
+from zcplatform.lib import outside
+from zcplatform.lib.errors import InvalidField
 
 TAG = "zcplatform"
 _HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _LOCAL = ("localhost", "127.0.0.1", "[::1]")
+LEAST_TOKEN = 20
 FIRST_TENANT_UID = 10_000  # below live the accounts of the system and its people
 
 
@@ -36,7 +39,7 @@ def _is_local(host: str) -> bool:
 @register(TAG)
 def check_all(**_options: Any) -> Iterable[CheckMessage]:
     """Every check of this file."""
-    looks = (_keys, _home, _files, _debug, _address, _domain, _runtime, _ports, _uids, _networks, _containers)
+    looks = (_keys, _home, _files, _debug, _address, _domain, _runtime, _ports, _uids, _networks, _containers, _watch)
     return [message for look in looks for message in look()]
 
 
@@ -155,3 +158,15 @@ def _containers() -> Iterator[CheckMessage]:
         yield _error(24, f"ZCPLATFORM_CONTAINER_PREFIX={settings.CONTAINER_PREFIX!r}.", "a-z, 0-9 and hyphens.")
     if not re.fullmatch(r"[1-9][0-9]{0,5}[kmg]", settings.LOG_MAX_SIZE):
         yield _error(25, f"ZCPLATFORM_LOG_MAX_SIZE={settings.LOG_MAX_SIZE!r} is not a size.", "Such as 50m.")
+
+
+def _watch() -> Iterator[CheckMessage]:
+    """Those who watch the platform from outside."""
+    if 0 < len(settings.METRICS_TOKEN) < LEAST_TOKEN:
+        yield _error(26, "ZCPLATFORM_METRICS_TOKEN can be guessed.", f"Make one of {LEAST_TOKEN} characters or more.")
+    if not settings.HEARTBEAT_URL:
+        return
+    try:
+        outside.endpoint_of(settings.HEARTBEAT_URL)
+    except InvalidField as error:
+        yield _error(27, f"ZCPLATFORM_HEARTBEAT_URL: {error.message}", "It is called every minute, see docs/alerts.md.")

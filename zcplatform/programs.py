@@ -14,7 +14,7 @@ from django.conf import settings
 from django_q.tasks import async_task
 
 from tenants.egress.counts import stats_file
-from zcplatform import caddy_process
+from zcplatform import caddy_process, http_metrics
 from zcplatform.board import Board
 from zcplatform.lib import env
 from zcplatform.pulse import Pulse
@@ -44,7 +44,8 @@ def web(bind: str, port: int) -> Program:
     return Program(
         name="web",
         argv=(sys.executable, "-m", "gunicorn", *options, "zcplatform.asgi:application"),
-        env=_environment(BIND=bind, PORT=str(port)),
+        env={**_environment(BIND=bind, PORT=str(port)), http_metrics.VARIABLE: str(http_metrics.folder())},
+        prepare=http_metrics.begin,
         is_ready=lambda: _answers(_reachable(bind), port),
         ready_line=f"web on http://{address}",
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from django.conf import settings
 from django.db import transaction
 from django_q.models import Schedule
 
@@ -26,9 +27,27 @@ class Periodic:
 
 PERIODIC = (
     Periodic("reconcile-sweep", "tenants.tasks.reconcile_sweep", "* * * * * */30"),
+    Periodic("health", "monitoring.tasks.sweep_health", "* * * * * */30"),
+    Periodic("resources", "monitoring.tasks.sweep_resources", "* * * * *"),
+    Periodic("disks", "monitoring.tasks.sweep_disks", "* * * * *"),
+    Periodic("usage", "monitoring.tasks.sweep_usage", "*/5 * * * *"),
+    Periodic("rollup", "monitoring.tasks.roll_up", "4-59/10 * * * *"),
+    Periodic("prune", "monitoring.tasks.prune", "37 4 * * *"),
     Periodic("due-runs", "tenants.tasks.enqueue_due_runs", "* * * * * */30"),
+    Periodic("alerts", "monitoring.tasks.evaluate_alerts", "* * * * *"),
+    Periodic("alert-messages", "monitoring.tasks.send_alerts", "* * * * * */30"),
+    Periodic("alerts-prune", "monitoring.alerting.services.prune", "37 3 * * *"),
+    Periodic("audit-verify", "monitoring.tasks.verify_audit", "33 4 * * *"),
     Periodic("trash-purge", "tenants.tasks.purge_trash", "17 3 * * *"),
     Periodic("idempotency-prune", "accounts.idempotency.prune", "47 3 * * *"),
+    Periodic("rates-prune", "accounts.rates.prune", "23 * * * *"),
+    Periodic("mail", "accounts.mail.send_due", "* * * * * */30"),
+    Periodic("mail-prune", "accounts.mail.prune", "53 3 * * *"),
+    Periodic("codes-prune", "accounts.codes.prune", "29 * * * *"),
+    Periodic("logins-prune", "accounts.logins.prune", "51 3 * * *"),
+    *((Periodic("backup", "backups.tasks.backup", settings.BACKUP_CRON),) if settings.BACKUP_CRON else ()),
+    *((Periodic("restore-drill", "backups.tasks.drill", settings.DRILL_CRON),) if settings.DRILL_CRON else ()),
+    Periodic("upkeep", "backups.tasks.upkeep_home", "37 3 * * *"),
 )
 
 

@@ -10,15 +10,18 @@ from urllib.parse import quote, urlsplit
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
-from zcplatform import keys, platform_toml
-from zcplatform.lib import env
+from zcplatform import __version__, keys, platform_toml
+from zcplatform.lib import env, swap
 from zcplatform.lib.redact import remember
 from zcplatform.logs import logging_config
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 HOME = env.path("HOME", BASE_DIR / "data")
 CONFIG_FILE = env.path("CONFIG", BASE_DIR / "platform.toml")
+DATABASE_URL = env.text("DATABASE_URL", f"sqlite:///{quote(str(HOME / 'zcplatform.db'))}")
+swap.settle(HOME, DATABASE_URL)  # a restore that was cut short is finished before anything of the home is read
 TOML = platform_toml.load(CONFIG_FILE)
+VERSION = __version__
 
 # --- keys ------------------------------------------------------------------------------------------------
 KEYS_DIR = env.path("KEYS_DIR", HOME / "keys")
@@ -69,6 +72,7 @@ LOG_MAX_SIZE = env.text("LOG_MAX_SIZE", TOML.docker.log_max_size)
 LOG_MAX_FILES = env.integer("LOG_MAX_FILES", TOML.docker.log_max_files)
 PORT_RANGE = env.int_range("PORT_RANGE", (10_001, 12_000))
 UID_RANGE = env.int_range("UID_RANGE", (200_000, 299_999))
+USAGE_DAYS = env.integer("USAGE_DAYS", 400, low=32)  # a calendar month must be whole for its quota
 TRASH_DAYS = env.integer("TRASH_DAYS", 7, low=0)
 ALLOW_UNPRIVILEGED_PROCESS = env.flag("ALLOW_UNPRIVILEGED_PROCESS", DEBUG)
 # Providers and webhooks are https only, unless the operator allows http (a model on the same network, say).
@@ -79,6 +83,7 @@ EGRESS_PROXY_PORT = env.integer("EGRESS_PROXY_PORT", 3_128, low=1_024, high=65_5
 # host:port that is not public and may be reached through the proxy all the same: a model on the same network, say.
 EGRESS_INTERNAL = env.host_ports("EGRESS_INTERNAL")
 ALLOW_UNENFORCED_EGRESS = env.flag("ALLOW_UNENFORCED_EGRESS", DEBUG)
+ENDPOINT_NETWORKS = env.networks("ENDPOINT_NETWORKS")  # private networks that outgoing requests may go to
 AGENTS = {
     "demo": "tenants.agents.demo.DemoAgent",
     "zeroclaw": "tenants.agents.zeroclaw.ZeroClawAgent",
@@ -112,6 +117,7 @@ INSTALLED_APPS = [
     "accounts",
     "vault",
     "tenants",
+    "backups",
     "monitoring",
     "zcplatform.apps.AdminConfig",
     "django.contrib.contenttypes",
@@ -121,9 +127,13 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django_htmx",
     "django_structlog",
+    "django_otp",
+    "django_otp.plugins.otp_totp",
+    "django_otp.plugins.otp_static",
     "django_q",
 ]
 MIDDLEWARE = [
+    "zcplatform.http_metrics.TimingMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "zcplatform.middleware.HeadersMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -132,7 +142,7 @@ MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "accounts.middleware.LoginMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
@@ -174,7 +184,6 @@ SQLITE_OPTIONS = {
         "PRAGMA journal_size_limit=67108864; PRAGMA cache_size=-20000"
     ),
 }
-DATABASE_URL = env.text("DATABASE_URL", f"sqlite:///{quote(str(HOME / 'zcplatform.db'))}")
 try:
     DATABASES = {"default": dj_database_url.parse(DATABASE_URL, conn_max_age=60, conn_health_checks=True)}
 except ValueError:  # its text may hold the password
@@ -182,12 +191,23 @@ except ValueError:  # its text may hold the password
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS
 
+# --- backups ---------------------------------------------------------------------------------------------
+# On the same disk by default: it guards against mistakes, not against the loss of the disk.
+BACKUP_DIR = env.path("BACKUP_DIR", HOME / "backups")
+BACKUP_CRON = env.text("BACKUP_CRON", "0 3 * * *")  # in UTC; empty: never
+BACKUP_KEEP = env.integer("BACKUP_KEEP", 14, low=0)
+BACKUP_MAX_AGE_HOURS = env.integer("BACKUP_MAX_AGE_HOURS", 26)
+DRILL_CRON = env.text("DRILL_CRON", "30 4 * * 0")
+DRILL_MAX_AGE_HOURS = env.integer("DRILL_MAX_AGE_HOURS", 192)
+
 # --- web security ----------------------------------------------------------------------------------------
 SESSION_COOKIE_NAME = "__Host-zc_session" if IS_HTTPS else "zc_session"
 CSRF_COOKIE_NAME = "__Host-zc_csrf" if IS_HTTPS else "zc_csrf"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = IS_HTTPS
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
-SESSION_COOKIE_AGE = 12 * 3600
+SESSION_COOKIE_AGE = 12 * 3600  # however active; a login's row holds it too
+SESSION_IDLE_MINUTES = env.integer("SESSION_IDLE_MINUTES", 60, low=1)
+API_REQUESTS_PER_MINUTE = env.integer("API_REQUESTS_PER_MINUTE", 600, low=1)  # of each user
 CSRF_TRUSTED_ORIGINS = [PUBLIC_BASE_URL]
 CSRF_FAILURE_VIEW = "zcplatform.views.csrf_failure"
 SECURE_SSL_REDIRECT = False  # Caddy holds the public listener and redirects there
@@ -228,9 +248,22 @@ EMAIL_HOST_PASSWORD = env.text("SMTP_PASSWORD", TOML.smtp.password)
 EMAIL_USE_TLS = env.flag("SMTP_STARTTLS", TOML.smtp.starttls)
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = env.text("SMTP_SENDER", TOML.smtp.sender)
-EMAIL_BACKEND = (
-    "django.core.mail.backends.smtp.EmailBackend" if EMAIL_HOST else "django.core.mail.backends.console.EmailBackend"
-)
+if EMAIL_HOST:
+    EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+else:  # codes on the console are for developers; elsewhere they would stand in a log
+    EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend" if DEBUG else "accounts.mail.NoServer"
+
+# --- alerts ----------------------------------------------------------------------------------------------
+NOTIFIERS = {
+    "mail": "monitoring.alerting.notifiers.mail.MailNotifier",
+    "webhook": "monitoring.alerting.notifiers.webhook.WebhookNotifier",
+    "slack": "monitoring.alerting.notifiers.slack.SlackNotifier",
+    "telegram": "monitoring.alerting.notifiers.telegram.TelegramNotifier",
+}
+
+# Called every minute while the platform looks after itself; a service outside that misses it raises the alarm.
+HEARTBEAT_URL = env.text("HEARTBEAT_URL")
+METRICS_TOKEN = env.text("METRICS_TOKEN")  # whoever sends it as a bearer may read /metrics; empty: nobody may
 
 # --- the queue -------------------------------------------------------------------------------------------
 # The queue carries only "do run N"; the truth is the Run row with its lease. Why each value is what it is:
@@ -273,6 +306,8 @@ for _secret in (
     PEPPER,
     VAULT_PASSPHRASE,
     EMAIL_HOST_PASSWORD,
+    HEARTBEAT_URL,
+    METRICS_TOKEN,
     str(DATABASES["default"].get("PASSWORD") or ""),
 ):
     remember(_secret, for_good=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import socket
 from pathlib import Path
 from typing import TextIO
@@ -11,15 +9,21 @@ from typing import TextIO
 from django.conf import settings
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError, connection
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 
+from backups.aside import newest_migrations
+from backups.errors import ArchiveRefused
+from backups.examining import refuse_newer
+from backups.folder import archives
+from zcplatform.lib import serve_lock
 from zcplatform.lib.errors import Misconfigured
 
 
 def check() -> None:
-    """Misconfigured when a key is missing, a migration is unapplied or a system check fails."""
-    for problem in (_missing_keys, unapplied_migrations, _failing_checks):
+    """Misconfigured when a key is missing, the database is lost, damaged, older or newer than the code, or a system
+    check fails."""
+    for problem in (_missing_keys, lost_database, unapplied_migrations, newer_migrations, _failing_checks):
         if message := problem():
             raise Misconfigured(message)
 
@@ -29,6 +33,52 @@ def _missing_keys() -> str:
     if not Path(settings.VAULT_KEY_FILE).exists():
         missing.append(f"VAULT_KEY_FILE ({settings.VAULT_KEY_FILE})")
     return f"Missing keys: {', '.join(missing)}. A new installation needs: zcplatform bootstrap" if missing else ""
+
+
+def lost_database() -> str:
+    """What to do about a database that is damaged or gone, in one sentence; empty when it is neither.
+
+    It is never quietly begun anew.
+    """
+    lost = database_damage() or ("It is not there." if database_is_gone() else "")
+    if not lost:
+        return ""
+    known = archives(Path(settings.BACKUP_DIR))
+    newest = f"The newest backup is {known[-1]}" if known else f"There is no backup in {settings.BACKUP_DIR}"
+    return f"The database is lost: {lost} {newest}; see: zcplatform restore --help"
+
+
+def database_is_gone() -> bool:
+    """True when the vault has a key, which is made after the database, and SQLite has no file."""
+    database = settings.DATABASES["default"]
+    if not database["ENGINE"].endswith("sqlite3") or not Path(settings.VAULT_KEY_FILE).exists():
+        return False
+    path = Path(database["NAME"])
+    return not path.exists() or path.stat().st_size == 0
+
+
+def database_damage() -> str:
+    """What SQLite itself finds wrong with its file; reads all of it (about 1 s for 500 MB that are in memory)."""
+    if connection.vendor != "sqlite" or database_is_gone():
+        return ""
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA quick_check")
+            lines = [row[0] for row in cursor.fetchmany(3)]
+    except DatabaseError as error:
+        return "" if "locked" in str(error) else str(error)
+    return "" if lines == ["ok"] else "; ".join(lines)
+
+
+def newer_migrations() -> str:
+    """What the database has that this code does not know, as after a step back to an older version."""
+    try:
+        refuse_newer(newest_migrations(DEFAULT_DB_ALIAS))
+    except ArchiveRefused as error:
+        return error.message.replace("The backup is", "The database is")
+    except DatabaseError as error:
+        return f"The database does not answer: {error}"
+    return ""
 
 
 def _setting(name: str) -> str:
@@ -49,7 +99,8 @@ def unapplied_migrations() -> str:
         return ""
     names = ", ".join(f"{migration.app_label}.{migration.name}" for migration, _ in plan[:3])
     more = f" and {len(plan) - 3} more" if len(plan) > 3 else ""
-    return f"Unapplied migrations: {names}{more}. Run: zcplatform bootstrap"
+    command = "upgrade" if executor.loader.applied_migrations else "bootstrap"
+    return f"Unapplied migrations: {names}{more}. Run: zcplatform {command}"
 
 
 def _failing_checks() -> str:
@@ -71,21 +122,5 @@ def check_port(bind: str, port: int) -> None:
 
 
 def lock(role: str) -> TextIO:
-    """Take this home's lock for ``role`` (``web``, ``workers``) until the process ends, however it ends.
-
-    Misconfigured when another process has it; the file then says which.
-    """
-    path = Path(settings.HOME) / "run" / f"serve-{role}.lock"
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    file = path.open("a+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.seek(0)
-        holder = file.read().strip() or "unknown"
-        file.close()
-        raise Misconfigured(f"serve already runs the {role} of {settings.HOME} (pid {holder}).") from error
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
-    return file
+    """Take this home's lock for ``role`` (``web``, ``workers``); see ``serve_lock.take``."""
+    return serve_lock.take(Path(settings.HOME), role)

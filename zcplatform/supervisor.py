@@ -73,12 +73,16 @@ class Child:
 class Supervisor:
     """Runs ``programs`` until SIGTERM, SIGINT or SIGHUP. The first signal drains, the second ends it at once.
 
-    The router, when there is one, is the last program and is ended after the others.
+    The router, when there is one, is the last program and is ended after the others. ``on_healthy`` is called whenever
+    everything has become ready.
     """
 
-    def __init__(self, programs: list[Program], say: Callable[[str], None]) -> None:
+    def __init__(
+        self, programs: list[Program], say: Callable[[str], None], on_healthy: Callable[[], object] = lambda: None
+    ) -> None:
         self.children = [Child(program) for program in programs]
         self.say = say
+        self.on_healthy = on_healthy
         self.signals = 0
 
     def run(self) -> None:
@@ -123,6 +127,7 @@ class Supervisor:
             log.exception("%s is ready, but what follows from that failed", child.program.name)
         if all(other.ready for other in self.children):
             notify.send("READY=1")
+            self.on_healthy()
 
     def _drain(self) -> None:
         notify.send("STOPPING=1")

@@ -5,17 +5,23 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import include, path
 
-from zcplatform import views
+from zcplatform import api_docs, views
 from zcplatform.api import api
+from zcplatform.metrics import metrics
 
 urlpatterns = [
     path("", views.start),
     path("", include("accounts.urls")),
+    path("", include("tenants.urls")),
+    path("api/docs", api_docs.page, name="api_docs"),
+    path("api/openapi.json", api_docs.openapi, name="openapi"),
     path("api/", api.urls),
     path("admin/", admin.site.urls),
     path("health", views.health),
     path("healthz", views.health),
     path("readyz", views.readyz),
+    path("metrics", metrics),
+    path("internal/certificate", views.certificate),
 ]
 
 handler400 = "zcplatform.views.bad_request"

@@ -6,16 +6,20 @@ import time
 from datetime import timedelta
 
 import structlog
+from django.conf import settings
 from django.core.exceptions import SuspiciousOperation
 from django.db import DatabaseError, connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models.functions import Now
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
+from backups import results
 from monitoring.models import Heartbeat
+from tenants.models import Tenant
+from tenants.routing.addresses import platform_hosts
 from zcplatform.lib.envelope import to_envelope
 from zcplatform.lib.errors import Forbidden
 from zcplatform.middleware import error_page, request_id_of
@@ -27,6 +31,7 @@ MAX_HEARTBEAT_AGE = timedelta(seconds=30)
 # Anybody may ask, and each real look takes the database's write lock for a moment: one per second and process.
 LOOK_SECONDS = 1.0
 _looked = (0.0, "")
+_stale = False
 _migrated = False
 
 
@@ -40,9 +45,28 @@ def health(_request: HttpRequest) -> HttpResponse:
 @csrf_exempt
 @require_safe
 def readyz(_request: HttpRequest) -> HttpResponse:
-    """200 ``ok`` when requests can be served and work gets done, else 503 ``unready``; the log says why."""
+    """200 ``ok`` when requests can be served and work gets done, else 503 ``unready``; the log says why.
+
+    200 ``stale`` when that is so, but the last backup or restore drill failed or is overdue: no reason to send requests
+    elsewhere.
+    """
     fault = _fault()
-    return HttpResponse("unready" if fault else "ok", status=503 if fault else 200, content_type="text/plain")
+    word = "unready" if fault else "stale" if _stale else "ok"
+    return HttpResponse(word, status=503 if fault else 200, content_type="text/plain")
+
+
+@require_safe
+def certificate(request: HttpRequest) -> HttpResponse:
+    """Caddy asks, at the first handshake for a name, whether to get a certificate for it: 200 for the platform's own
+    names and living tenants', 404 for all others. Only answered on this machine's own address."""
+    name = request.GET.get("domain", "").lower()
+    if request.get_host().rpartition(":")[0] not in ("127.0.0.1", "localhost"):
+        raise Http404
+    slug, _, domain = name.partition(".")
+    known = name in platform_hosts() or (
+        domain == settings.DOMAIN and Tenant.objects.alive().filter(slug=slug).exists()
+    )
+    return HttpResponse("ok" if known else "unknown", status=200 if known else 404, content_type="text/plain")
 
 
 def start(request: HttpRequest) -> HttpResponse:
@@ -86,11 +110,12 @@ def _page(request: HttpRequest, error: Exception) -> HttpResponse:
 
 
 def _fault() -> str:
-    global _looked
+    global _looked, _stale
     at, fault = _looked
     if time.monotonic() - at < LOOK_SECONDS:
         return fault
     found = _look()
+    _stale = not found and any(guard.fault for guard in results.guards())
     if found and found != fault:
         log.warning("unready", reason=found)
     _looked = (time.monotonic(), found)

@@ -14,6 +14,7 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
+from accounts import stepup
 from tenants import services
 from tenants.admin.site import actor_of, find, page, telling
 from tenants.models import Plan, Tenant
@@ -73,7 +74,8 @@ class DeleteForm(VerbForm):
 
 @dataclass(frozen=True)
 class Verb:
-    """``asks``: a page comes first, with ``form`` and ``notes`` on what will happen."""
+    """``asks``: a page comes first, with ``form`` and ``notes`` on what will happen. ``danger``: it can't be undone, so
+    whoever enrolled a second factor shows it again first."""
 
     name: str
     label: str
@@ -184,6 +186,8 @@ def act_view(request: HttpRequest, pk: int, name: str) -> HttpResponse:
     verb = VERBS.get(name)
     if verb is None:
         raise Http404
+    if verb.danger:
+        stepup.require(request)
     form = verb.form(request.POST if request.method == "POST" else None, tenants=[tenant])
     if request.method != "POST" or not form.is_valid():
         return _ask(request, verb, [tenant], form)
@@ -203,6 +207,8 @@ def bulk(name: str) -> Callable[[Any, HttpRequest, QuerySet[Tenant]], HttpRespon
         if len(tenants) > MAX_AT_ONCE:
             messages.error(request, f"At most {MAX_AT_ONCE} tenants at once; nothing was done.")
             return None
+        if verb.danger:
+            stepup.require(request)
         form = verb.form(request.POST if "sure" in request.POST or not verb.asks else None, tenants=tenants)
         if not form.is_valid():
             return _ask(request, verb, tenants, form, action=f"bulk_{name}")

@@ -43,7 +43,7 @@ class ChannelForm(forms.Form):
         self.kind = kind
         stored = {tie.field: told(tie.secret) for tie in channel.secrets.select_related("secret")} if channel else {}
         for field in kind.fields:
-            self.fields[field.name] = _form_field(field, stored.get(field.name, ""))
+            self.fields[field.name] = form_field(field, stored.get(field.name, ""))
         if channel:
             self.fields["enabled"] = forms.BooleanField(required=False, help_text="Off: kept, but not in use.")
 
@@ -55,7 +55,8 @@ class ChannelForm(forms.Form):
         return {name: SecretStr(value) if name in secret else value for name, value in given.items()}
 
 
-def _form_field(field: Field, stored: str) -> forms.Field:
+def form_field(field: Field, stored: str) -> forms.Field:
+    """The form's field for one of a schema; ``stored`` says in words what is there of a secret one."""
     common: dict[str, Any] = {"label": field.label, "help_text": field.help, "required": field.required and not stored}
     if field.secret:
         common["help_text"] = f"{field.help} Now: {stored}. Empty leaves it as it is.".strip() if stored else field.help

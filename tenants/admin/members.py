@@ -9,6 +9,7 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 
+from accounts import stepup
 from accounts.models import Role
 from accounts.permissions import ROLES
 from tenants import membership
@@ -25,6 +26,7 @@ def role_choices() -> list[tuple[str, str]]:
 
 def set_view(request: HttpRequest, pk: int) -> HttpResponse:
     """Add a member by e-mail, or change a role."""
+    stepup.require(request)
     tenant, role = find(pk), request.POST.get("role", "")
     try:
         user = user_with(request.POST.get("email", ""))

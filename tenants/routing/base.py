@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-DOOR_PATHS = ("/v1/chat/completions",)
+PAIR_PATH = "/pair"
+DOOR_PATHS = ("/v1/chat/completions", PAIR_PATH)
 """What the platform itself answers at a tenant's address, as exact paths."""
 
 

@@ -126,6 +126,29 @@ class ExecResult:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """What one running agent uses. ``cpu_us`` (microseconds) and ``net_in``/``net_out`` (bytes) count up from the
+    beginning of the agent's present life, which ``life`` names; it is empty where the engine does not tell lives
+    apart. None is what this runtime can't know. Memory in bytes, without what is only cached files."""
+
+    life: str
+    cpu_us: int
+    mem_bytes: int
+    mem_limit: int | None
+    net_in: int | None
+    net_out: int | None
+    pids: int
+
+
+@dataclass(frozen=True)
+class LogPart:
+    """``mark`` is opaque: only the runtime that gave it understands it."""
+
+    text: str
+    mark: str
+
+
+@dataclass(frozen=True)
 class EngineInfo:
     kind: str
     version: str
@@ -157,6 +180,10 @@ class FolderKeeper(Protocol):
     def write_log(self, folder: Path, name: str, text: str) -> None:
         """Replace the file ``name`` in ``logs/`` by ``text``; without such a folder nothing happens. RunFailed
         ``folder_failed`` when the folder is not the platform's alone."""
+
+    def size(self, folder: Path) -> int:
+        """Bytes that the folder takes on the disk; 0 when there is none. What a tenant moves about while it is
+        counted may be missing from it."""
 
     def archive(self, folder: Path, trash: Path) -> None:
         """Move the folder to ``trash`` by rename; already gone counts as done."""
@@ -212,8 +239,17 @@ class Runtime(Protocol):
     def list(self) -> list[Observed]:
         """Everything of this installation, whatever its state."""
 
+    def measure(self, handles: Sequence[Handle]) -> Mapping[str, Reading]:
+        """What each of these agents uses now, by the handle's id; one that does not run is left out. Cheap enough to
+        be asked for every agent every minute; changes nothing."""
+
     def logs(self, handle: Handle, *, tail: int = 100) -> str:
         """The last ``tail`` lines of stdout and stderr, UTF-8 with replacement; empty when absent."""
+
+    def logs_after(self, handle: Handle, mark: str = "") -> LogPart:
+        """The whole lines printed after ``mark``, which an earlier call gave, at most about 1 MB of them; without a
+        mark none, but a mark for what comes from now on. What was rotated away meanwhile is missing. Empty when
+        absent."""
 
     def exec(self, handle: Handle, argv: Sequence[str], *, timeout_s: float = 60, cap: int = 1_048_576) -> ExecResult:
         """Run ``argv`` beside the agent, as its uid, without a shell. At the time limit the process and its

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,7 +13,7 @@ from django.conf import settings
 
 from tenants.egress import firewall
 from tenants.folders import DirectFolders
-from tenants.runtimes import docker_exec, docker_hardening, docker_networks, image
+from tenants.runtimes import docker_exec, docker_hardening, docker_logs, docker_networks, docker_usage, image
 from tenants.runtimes.base import (
     LABEL_INSTANCE,
     LABEL_SPEC,
@@ -24,8 +24,10 @@ from tenants.runtimes.base import (
     ExecResult,
     FolderKeeper,
     Handle,
+    LogPart,
     Observed,
     Placement,
+    Reading,
 )
 from tenants.runtimes.docker_engine import CREATE_S, READ_S, REMOVE_S, START_S, Refused, engine_at
 from tenants.runtimes.docker_folders import HelperFolders
@@ -125,12 +127,25 @@ class DockerRuntime:
     def list(self) -> list[Observed]:
         return [observed(raw) for raw in self._labelled(LABEL_TENANT)]
 
+    def measure(self, handles: Sequence[Handle]) -> Mapping[str, Reading]:
+        return docker_usage.measure(self.engine, [handle.id for handle in handles])
+
     def logs(self, handle: Handle, *, tail: int = 100) -> str:
         if self._ours(handle) is None:
             return ""
         lines = min(max(1, tail), MAX_TAIL)
         raw = self._unless_absent("logs", handle.id, stdout=True, stderr=True, tail=lines, limit_s=CREATE_S)
         return (raw or b"").decode("utf-8", "replace")
+
+    def logs_after(self, handle: Handle, mark: str = "") -> LogPart:
+        """The mark is the engine's own time of the last line, to the nanosecond."""
+        if self._ours(handle) is None:
+            return LogPart("", mark)
+        since = {"since": int(mark.partition(".")[0])} if mark else {"tail": 1}
+        raw = self._unless_absent(
+            "logs", handle.id, stdout=True, stderr=True, timestamps=True, limit_s=CREATE_S, **since
+        )
+        return docker_logs.part_after(raw or b"", mark)
 
     def exec(self, handle: Handle, argv: Sequence[str], *, timeout_s: float = 60, cap: int = 1_048_576) -> ExecResult:
         raw = self._ours(handle)

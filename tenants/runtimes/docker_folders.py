@@ -59,6 +59,9 @@ class HelperFolders:
     def write_log(self, folder: Path, name: str, text: str) -> None:
         DirectFolders().write_log(folder, name, text)
 
+    def size(self, folder: Path) -> int:
+        return int(self._helper("size", folder, NOBODY)) if folder.is_dir() else 0
+
     def archive(self, folder: Path, trash: Path) -> None:
         DirectFolders().archive(folder, trash)
 

@@ -1,6 +1,6 @@
 """What a helper container does to the one tenant folder that is mounted at ``/tenant``. Standard library only.
 
-    python3 folder_script.py prepare|write|read|purge UID
+    python3 folder_script.py prepare|write|read|purge|size UID
 
 ``write`` reads {name: base64} from stdin, ``read`` prints it. Everything is reached by directory descriptors with
 O_NOFOLLOW: a tenant may have planted any link in ``data``, and none is followed. The last line is ``done``.
@@ -15,11 +15,13 @@ import os
 import secrets
 import stat
 import sys
+import time
 
 TOP = "/tenant"
 PARTS = ("config", "data")
 FILE_MAX = 1_048_576  # bytes of one file that are read, whatever the tenant put there
 FILES_MAX = 100  # and how many files
+SIZE_S = 60
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
@@ -132,7 +134,62 @@ def flatten(top, name):
     os.rmdir(name, dir_fd=top)
 
 
-ACTS = {"prepare": prepare, "write": write, "read": read, "purge": purge}
+def size(top, _):
+    sys.stdout.write(str(occupied(top)))
+
+
+def occupied(top):
+    """Bytes on the disk of all that lies below ``top``: blocks, a file with several names once, other file systems
+    left out. Two descriptors whatever the depth: the way back up is taken only where it leads to where we came from.
+    A folder that is moved meanwhile, or takes longer than a minute, is counted in part."""
+    until = time.monotonic() + SIZE_S
+    seen: set[int] = set()
+    above: list[tuple[int, list[str]]] = []
+    here = os.open(".", DIRECTORY, dir_fd=top)
+    device = os.fstat(here).st_dev
+    total, folders = listed(here, device, seen)
+    try:
+        while time.monotonic() < until:
+            if folders:
+                with contextlib.suppress(OSError):  # gone, closed to us, or a link by now
+                    inner = opened(folders.pop(), here)
+                    above.append((os.fstat(here).st_ino, folders))
+                    os.close(here)
+                    here = inner
+                    count, folders = listed(here, device, seen)
+                    total += count
+            elif above:
+                parent = opened("..", here)
+                os.close(here)
+                here = parent
+                number, folders = above.pop()
+                if os.fstat(here).st_ino != number:
+                    break
+            else:
+                break
+    finally:
+        os.close(here)
+    return total
+
+
+def listed(folder, device, seen):
+    """The bytes of a folder's own entries, and the names of the folders among them."""
+    total, names = 0, []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):
+                found = entry.stat(follow_symlinks=False)
+                if found.st_dev != device or found.st_ino in seen:
+                    continue
+                if stat.S_ISDIR(found.st_mode):
+                    names.append(entry.name)
+                elif found.st_nlink > 1:
+                    seen.add(found.st_ino)
+                total += found.st_blocks * 512
+    return total, names
+
+
+ACTS = {"size": size, "prepare": prepare, "write": write, "read": read, "purge": purge}
 
 if __name__ == "__main__":
     ACTS[sys.argv[1]](opened(TOP), int(sys.argv[2]))

@@ -14,7 +14,7 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -25,7 +25,17 @@ from django.conf import settings
 from tenants.egress import firewall
 from tenants.folders import DirectFolders
 from tenants.runtimes import shim_tree
-from tenants.runtimes.base import AgentSpec, AgentState, EngineInfo, ExecResult, Handle, Observed, Placement
+from tenants.runtimes.base import (
+    AgentSpec,
+    AgentState,
+    EngineInfo,
+    ExecResult,
+    Handle,
+    LogPart,
+    Observed,
+    Placement,
+    Reading,
+)
 from tenants.runtimes.rundir import RunDir, alive
 from tenants.states import Egress
 from zcplatform.lib.errors import Conflict, DependencyDown, DependencyTimeout, Misconfigured, RunFailed
@@ -138,9 +148,20 @@ class ProcessRuntime:
     def list(self) -> list[Observed]:
         return [observed(run, record) for run in RunDir.all() if (record := run.ours())]
 
+    def measure(self, handles: Sequence[Handle]) -> Mapping[str, Reading]:
+        """The network is the host's own: what of it is an agent's can't be told."""
+        runs = {handle.id: RunDir(handle.id) for handle in handles}
+        readings = {i: reading(record, run.state()) for i, run in runs.items() if (record := run.ours())}
+        return {i: found for i, found in readings.items() if found}
+
     def logs(self, handle: Handle, *, tail: int = 100) -> str:
         run = RunDir(handle.id)
         return run.tail(tail).decode("utf-8", "replace") if run.ours() else ""
+
+    def logs_after(self, handle: Handle, mark: str = "") -> LogPart:
+        run = RunDir(handle.id)
+        text, mark = run.after(mark) if run.ours() else (b"", mark)
+        return LogPart(text.decode("utf-8", "replace"), mark)
 
     def exec(self, handle: Handle, argv: Sequence[str], *, timeout_s: float = 60, cap: int = 1_048_576) -> ExecResult:
         """Runs under the uid, in the folder and with the environment of the agent, with a memory and process limit
@@ -188,6 +209,24 @@ def observed(run: RunDir, record: dict[str, Any]) -> Observed:
         oom_killed=state.get("oom_killed", False),
         restarts=state.get("restarts", 0),
         started_at=datetime.fromtimestamp(started, UTC) if started else None,
+    )
+
+
+def reading(record: dict[str, Any], state: dict[str, Any]) -> Reading | None:
+    """What the agent uses; None when it does not run. A start by its keeper begins a new life too. The CPU time of
+    what it left behind to the keeper, and has ended, is lost."""
+    if state.get("phase") != "running" or not alive(state):
+        return None
+    keeper, _ = state["shim"]
+    tree = shim_tree.descendants(keeper)
+    return Reading(
+        life=f"{state['boot'][:8]}:{keeper}:{state['started_at']}",
+        cpu_us=sum(map(shim_tree.cpu_us, tree)),
+        mem_bytes=sum(map(shim_tree.proportional, tree)),
+        mem_limit=record["job"]["memory_mb"] * 1_048_576,
+        net_in=None,
+        net_out=None,
+        pids=len(tree),
     )
 
 

@@ -27,6 +27,7 @@ from zcplatform.lib.errors import DependencyTimeout, RunFailed
 
 LOCK_WAIT_S = 60
 TAIL_MAX = 4_194_304
+PART_MAX = 1_048_576
 
 
 class RunDir:
@@ -150,6 +151,41 @@ class RunDir:
         return (
             b"".join(line + b"\n" for line in data.rstrip(b"\n").split(b"\n")[-lines:]) if data and lines > 0 else b""
         )
+
+    def after(self, mark: str) -> tuple[bytes, str]:
+        """The whole lines after ``mark`` (``inode:offset`` in one of the log's files), and the mark behind them."""
+        files = list(self._log_files())
+        if not files or not mark:
+            return b"", f"{files[-1][0]}:{files[-1][1].stat().st_size}" if files else mark
+        inode, _, offset = mark.partition(":")
+        known = [number for number, found in enumerate(files) if str(found[0]) == inode]
+        return _lines_after(files[known[0] if known else 0 :], int(offset) if known else 0)
+
+    def _log_files(self) -> Iterator[tuple[int, Path]]:
+        """Inode and path of the log's files, the oldest first."""
+        for number in range(max(1, settings.LOG_MAX_FILES) - 1, -1, -1):
+            path = self.path / (f"log.{number}" if number else "log")
+            with suppress(FileNotFoundError):
+                yield path.stat().st_ino, path
+
+
+def _lines_after(files: list[tuple[int, Path]], position: int) -> tuple[bytes, str]:
+    """A line may go on in the next file, so the files are read as one text."""
+    data, spans = b"", []
+    for inode, path in files:
+        start = position if path.stat().st_size >= position else 0  # a new file may have a dead one's inode
+        with path.open("rb") as file:
+            file.seek(start)
+            piece = file.read(PART_MAX - len(data))
+        data, position = data + piece, 0
+        spans.append((inode, start, len(piece)))
+    whole = data.rfind(b"\n") + 1 or (len(data) if len(data) == PART_MAX else 0)
+    left = whole
+    for span in spans:
+        if left <= span[2]:
+            break
+        left -= span[2]
+    return data[:whole], f"{span[0]}:{span[1] + left}"
 
 
 def alive(state: dict[str, Any]) -> bool:

@@ -18,6 +18,7 @@ KILL_S = 10  # what can't be killed in this time hangs in the kernel
 OPEN_FILES = 8192
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 36, 38
 PAGE = os.sysconf("SC_PAGE_SIZE")
+TICKS = os.sysconf("SC_CLK_TCK")
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -98,6 +99,12 @@ def proportional(pid):
             return next(int(line.split()[1]) for line in file if line.startswith(b"Pss:")) * 1024
     except (OSError, StopIteration):
         return resident(pid)
+
+
+def cpu_us(pid):
+    """Microseconds of CPU that the process used, and those of its children that it has waited for."""
+    fields = stat_fields(pid)
+    return sum(map(int, fields[11:15])) * 1_000_000 // TICKS if fields else 0
 
 
 # --- the child, between fork and exec ----------------------------------------------------------------------

@@ -137,7 +137,7 @@ def test_k9_looking_at_a_link_changes_nothing(user, client):
 
 
 def test_posting_a_link_logs_in_and_leads_on(root, user):
-    for who, place in ((root, "/admin/"), (user, "/login")):
+    for who, place in ((root, "/admin/"), (user, "/account")):
         client = Client()
         token = make_login_link(who, actor=OPERATOR)
         answer = client.post(f"/login/{token}")

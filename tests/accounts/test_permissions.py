@@ -111,6 +111,12 @@ def test_docs_roles_md_is_in_step_with_what_the_command_prints(settings):
     assert out.getvalue().strip() in (Path(settings.BASE_DIR) / "docs" / "roles.md").read_text()
 
 
+def test_docs_api_md_is_in_step_with_the_scopes(settings):
+    out = io.StringIO()
+    call_command("roles", "--scopes", stdout=out)
+    assert out.getvalue().strip() in (Path(settings.BASE_DIR) / "docs" / "api.md").read_text()
+
+
 def test_the_command_prints_json():
     out = io.StringIO()
     call_command("roles", "--json", stdout=out)

@@ -11,17 +11,20 @@ from datetime import timedelta
 
 import httpx
 import pytest
+from django.db import OperationalError
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from audit.models import AuditEntry
-from tenants import door_http, door_upstream, routes, secrets, tokens
-from tenants.models import AccessToken
+from tenants import door_http, door_upstream, routes, secrets, tokens, usage
+from tenants.models import AccessToken, Tenant
+from tenants.records import UsageHour
 from tenants.routing import router
 from tenants.states import Status
 from tests.caddy import free_port
 from tests.factories import TenantFactory
 from tests.serving import answer, read_body, serving
+from tests.tenants.runtimes.contract import until
 from zcplatform.asgi import application
 from zcplatform.lib import clock
 from zcplatform.lib.actors import SYSTEM
@@ -172,6 +175,40 @@ class TestChat:
         agent.go.set()
         assert response.read() == CHUNK + DONE
         connection.close()
+
+    @pytest.mark.parametrize("kind", ["openclaw", "nanobot"])
+    def test_messages_of_an_agent_that_counts_nothing_are_counted_here(self, door, agent, acme, token, kind):
+        Tenant.objects.filter(pk=acme.pk).update(agent_kind=kind)
+        door.chat(token)
+        agent.act = agent.stream
+        agent.go.set()
+        door.chat(token, {**HELLO, "stream": True})
+        counts = UsageHour.objects.filter(tenant=acme).values_list("messages_in", "messages_out", "tokens_in")
+        until(lambda: list(counts) == [(2, 2, None)])
+
+    def test_a_message_that_reached_no_agent_is_not_counted_and_one_without_an_answer_is(
+        self, door, agent, acme, token
+    ):
+        Tenant.objects.filter(pk=acme.pk).update(agent_kind="openclaw")
+        agent.status = 503
+        door.chat(token)
+        assert not UsageHour.objects.exists()
+        agent.status, agent.content = 200, b"no json"
+        assert door.chat(token).status_code == 502
+        assert UsageHour.objects.values_list("messages_in", "messages_out").get() == (1, None)
+
+    def test_an_agent_that_counts_itself_is_not_counted_twice(self, door, agent, acme, token):
+        door.chat(token)
+        assert not UsageHour.objects.exists()
+
+    def test_a_chat_goes_on_when_it_cannot_be_counted(self, door, agent, acme, token, monkeypatch):
+        Tenant.objects.filter(pk=acme.pk).update(agent_kind="openclaw")
+
+        def locked(*_args, **_counts):
+            raise OperationalError("database is locked")
+
+        monkeypatch.setattr(usage, "add", locked)
+        assert door.chat(token).status_code == 200
 
     def test_l13_the_agent_gets_its_own_secret_and_no_header_of_the_client(self, door, agent, token):
         door.chat(token, headers={"X-Evil": "1", "Cookie": "a=b", "X-Forwarded-For": "6.6.6.6", "X-Request-ID": "mine"})

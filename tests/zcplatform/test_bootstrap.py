@@ -11,7 +11,7 @@ import pytest
 
 from tests.architecture import ROOT
 
-PARTS = ["folders", "keys", "database", "vault", "plans", "node", "engine", "super-admin", "schedules"]
+PARTS = ["folders", "keys", "database", "vault", "plans", "node", "engine", "super-admin", "alerts", "schedules"]
 
 
 class Installation:
@@ -66,6 +66,17 @@ def test_bootstrap_again_replaces_nothing(made):
     assert again.returncode == 0, again.stderr
     assert [line.split()[1] for line in again.stdout.splitlines()] == PARTS
     assert made.keys() == before
+
+
+def test_bootstrap_enrols_the_super_admins_second_factor(tmp_path):
+    there = Installation(tmp_path / "home")
+    told = json.loads(there.bootstrap("--second-factor", "--json").stdout)
+    assert told["parts"]["second factor"] == "enrolled"
+    assert told["second_factor"]["url"].startswith("otpauth://totp/")
+    assert len(told["second_factor"]["recovery_codes"]) == 10
+    again = json.loads(there.bootstrap("--second-factor", "--json").stdout)
+    assert again["parts"]["second factor"] == "there"
+    assert "second_factor" not in again
 
 
 def test_bootstrap_refuses_an_address_that_is_none_and_makes_nothing(tmp_path):

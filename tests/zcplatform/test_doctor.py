@@ -21,7 +21,7 @@ from tenants.routing.base import Route, RouterInfo
 from tenants.runtimes.base import EngineInfo
 from tests import fakes
 from tests.commands import manage
-from zcplatform import doctor
+from zcplatform import doctor, schedules
 from zcplatform.doctor import fleet, host
 from zcplatform.lib import clock
 
@@ -31,7 +31,7 @@ Usage = namedtuple("Usage", "total used free")
 @pytest.fixture
 def sound(world, settings, monkeypatch):
     """Bootstrapped, served, with one tenant that runs."""
-    for name, mode in host.MODES:
+    for name, mode in host.FOLDERS:
         path = Path(settings.HOME) / name
         path.mkdir(exist_ok=True)
         path.chmod(mode)
@@ -40,6 +40,7 @@ def sound(world, settings, monkeypatch):
         path.chmod(0o600)
     for cluster in heartbeats.CLUSTERS:
         heartbeats.beat(cluster)
+    schedules.ensure()
     monkeypatch.setattr(fleet, "router", lambda: world.router)
     monkeypatch.setattr(host.shutil, "disk_usage", lambda _path: Usage(100e9, 40e9, 60e9))
     world.acme = world.tenant(deploy=True)
@@ -168,7 +169,7 @@ def test_a_damaged_database(sound, tmp_path, monkeypatch):
     copy.chmod(0o600)
     damaged = connection.copy()
     damaged.settings_dict["NAME"] = str(copy)
-    monkeypatch.setattr(host, "connection", damaged)
+    monkeypatch.setattr(host.startup, "connection", damaged)
     level, what, _ = found("database")[0]
     damaged.close()
     assert level == "error"
@@ -331,3 +332,19 @@ def test_versions_are_compared_as_numbers():
     assert fleet._older("2.9", (2, 11))
     assert not fleet._older("10.0", (2, 11))
     assert not fleet._older("unknown", (2, 11))
+
+
+def test_mail_that_waits_for_long(sound):
+    from django.db import transaction
+
+    from accounts import mail
+    from accounts.models import Mail
+
+    with transaction.atomic():
+        mail.queue("dana@example.com", "S", "T")
+    assert found("mail") == []
+    Mail.objects.update(created_at=clock.now() - timedelta(minutes=5), error="The mail server does not answer.")
+    level, what = only("mail")
+    assert level == "error"
+    assert what.startswith("The oldest mail has waited 30")
+    assert what.endswith("does not answer.")

@@ -15,6 +15,7 @@ from django.urls import include, path
 from ninja import NinjaAPI, Schema
 
 from accounts.models import User
+from backups import results
 from monitoring.models import Heartbeat
 from zcplatform import urls, views
 from zcplatform.api import answer_errors
@@ -288,6 +289,15 @@ def test_unready_when_a_heartbeat_is_old_or_absent(web, fresh_look, stale):
     assert (web.get("/readyz").status_code, web.get("/readyz").content) == (503, b"unready")
     Heartbeat.objects.filter(name=stale).delete()
     assert web.get("/readyz").status_code == 503
+
+
+def test_stale_when_the_last_backup_failed(web, fresh_look):
+    beat("runs", 1)
+    beat("sweeps", 1)
+    results.note(results.BACKUP, ok=False, detail="no room")
+    assert (web.get("/readyz").status_code, web.get("/readyz").content) == (200, b"stale")
+    results.note(results.BACKUP, ok=True, detail="made")
+    assert web.get("/readyz").content == b"ok"
 
 
 def test_unready_when_the_database_can_not_be_written(web, fresh_look):

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterator
 
 from zcplatform import startup
-from zcplatform.doctor import fleet, host
+from zcplatform.doctor import fleet, host, outside, safety
 from zcplatform.doctor.findings import Check, Finding
 from zcplatform.lib.errors import ZCError
 from zcplatform.lib.redact import scrub
@@ -20,11 +20,13 @@ CHECKS = (
     Check("settings", "the settings fit together", host.settings_fit, needs_rows=False),
     Check("keys", "every key file is private", host.key_files, needs_rows=False),
     Check("folders", "home and its folders have the modes that bootstrap gave them", host.folders, needs_rows=False),
+    Check("owners", "everything belongs to one user", host.owners, needs_rows=False),
     Check("disk", "there is room on the disk", host.disk, needs_rows=False),
     Check("database", "migrated, intact and private", host.database, needs_rows=False),
     Check("clock", "the clocks of host, database and disk agree", host.clocks),
     Check("vault", "the key file and the database belong together", host.vault),
     Check("audit", "the chain is unbroken", host.audit),
+    Check("mail", "no mail waits for long", host.mail_queue),
     Check("engine", "every node's engine answers", fleet.engines),
     Check("router", "the router answers and has every route", fleet.routing),
     Check("agents", "what runs is what should run", fleet.differences),
@@ -32,6 +34,11 @@ CHECKS = (
     Check("egress", "what agents may connect to is enforced", fleet.egress),
     Check("workers", "every cluster of workers gives signs of life", fleet.workers),
     Check("runs", "no run is stuck", fleet.runs),
+    Check("schedules", "the queue has every periodic job", safety.periodic_jobs),
+    Check("backups", "the last backup and restore drill went well and are recent", safety.backups),
+    Check("leftovers", "nothing lies about that belongs to nobody", safety.leftovers),
+    Check("names", "the domain and the tenants' names lead somewhere", outside.names, needs_rows=False),
+    Check("certificate", "the public address has a good certificate", outside.certificate, needs_rows=False),
 )
 
 

@@ -12,21 +12,25 @@ from pathlib import Path
 from django.conf import settings
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError, connection
+from django.db import connection
 
+from accounts.mail import queue_age_s
+from accounts.models import Mail
 from audit.models import AuditEntry
 from audit.services import verify_chain
+from backups import places
 from vault.services import verify_keyring
 from zcplatform import keys, startup
 from zcplatform.doctor.findings import Looked
 from zcplatform.lib import clock
 from zcplatform.lib.errors import Misconfigured
+from zcplatform.lib.home import FOLDERS
 from zcplatform.lib.private_files import check_private
 
 DISK_WARN, DISK_FULL = 0.80, 0.95
 SKEW_S = 2.0
+MAIL_WAIT_S = 120.0
 FUTURE = timedelta(minutes=1)
-MODES = ((".", 0o711), ("tenants", 0o711), ("run", 0o711), ("trash", 0o700))
 
 
 def settings_fit() -> Looked:
@@ -57,7 +61,7 @@ def folders() -> Looked:
     if not Path(settings.HOME).is_dir():
         yield "error", f"{settings.HOME} is not there.", "Run: zcplatform bootstrap"
         return
-    for name, wanted in MODES:
+    for name, wanted in FOLDERS:
         path = Path(settings.HOME) / name
         if not path.is_dir():
             yield "error", f"{path} is not there.", "Run: zcplatform bootstrap"
@@ -69,6 +73,19 @@ def folders() -> Looked:
                 f"{path} has mode {mode:04o}, not {wanted:04o}.",
                 f"Run: chmod {wanted:o} {path}",
             )
+
+
+def owners() -> Looked:
+    """Everything of the platform belongs to one user: a file that root made by hand can't be written by the service."""
+    home = Path(settings.HOME)
+    if not home.is_dir():
+        return
+    mine = home.stat().st_uid
+    paths = [*(home / name for name, _ in FOLDERS), Path(settings.KEYS_DIR), *places.files().values()]
+    for path in [*paths, *places.databases()]:
+        if path.exists() and path.stat().st_uid not in (mine, 0 if path == Path(settings.CONFIG_FILE) else mine):
+            uid = path.stat().st_uid
+            yield "error", f"{path} belongs to uid {uid}, the home to uid {mine}.", f"Run: chown {mine} {path}"
 
 
 def disk() -> Looked:
@@ -87,26 +104,17 @@ def database() -> Looked:
     if problem := startup.unapplied_migrations():
         yield "error", problem, "Checks that need the database's rows are left out."
         return
+    if problem := startup.newer_migrations():
+        yield "error", problem, "Use the version of the code that the database was last upgraded to."
     if connection.vendor != "sqlite":
         return
-    if damage := _damage():
+    if damage := startup.database_damage():
         yield "error", f"The database is damaged: {damage}", "Stop the platform and restore a backup."
     for suffix in ("", "-wal", "-shm"):
         path = Path(f"{connection.settings_dict['NAME']}{suffix}")
         if path.exists() and path.stat().st_mode & 0o077:
             mode = path.stat().st_mode & 0o777
             yield "error", f"{path} has mode {mode:04o}, not 0600.", f"Run: chmod 600 {path}"
-
-
-def _damage() -> str:
-    """What SQLite itself finds wrong with its file; reads all of it (about 1 s for 500 MB that are in memory)."""
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute("PRAGMA quick_check")
-            lines = [row[0] for row in cursor.fetchmany(3)]
-    except DatabaseError as error:
-        return str(error)
-    return "" if lines == ["ok"] else "; ".join(lines)
 
 
 def clocks() -> Looked:
@@ -153,3 +161,12 @@ def audit() -> Looked:
         yield "error", verdict.fault.message, todo
     else:
         yield "ok", f"{verdict.count} rows unbroken, walked in {time.monotonic() - began:.1f} s", ""
+
+
+def mail_queue() -> Looked:
+    """Mail that waits for long: people who wait for a code can't log in."""
+    waited = queue_age_s()
+    if waited is not None and waited > MAIL_WAIT_S:
+        why = Mail.objects.filter(sent_at=None, failed_at=None).exclude(error="").values_list("error", flat=True).last()
+        what = f"The oldest mail has waited {waited:.0f} s." + (f" {why}" if why else "")
+        yield "error", what, "Run: zcplatform test_smtp --to YOUR-ADDRESS"

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 class Actor:
     """``user_id`` is None for the platform and for an operator with a shell on the host.
 
-    ``email`` and ``label`` are what the audit keeps, so that a row outlives the account it names.
+    ``email`` and ``label`` are what the audit keeps, so that a row outlives the account it names. ``limit`` holds the
+    abilities to which the credential in use is confined, such as an API key's scopes; None: to none. Whether the
+    user has an ability is another question, and both answers must be yes, also for an ``unrestricted`` actor.
     """
 
     label: str
@@ -19,6 +21,12 @@ class Actor:
     unrestricted: bool = False
     ip: str = ""
     request_id: str = ""
+    limit: frozenset[str] | None = None
+    reason: str = ""  # why a super-admin acts in a tenant, in their own words
+
+    def reaches(self, ability: str) -> bool:
+        """Whether the credential in use extends to ``ability``."""
+        return self.limit is None or ability in self.limit
 
 
 SYSTEM = Actor(label="system", unrestricted=True)

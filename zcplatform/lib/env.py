@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import TypeVar
 
@@ -110,6 +111,15 @@ def int_range(name: str, default: tuple[int, int]) -> tuple[int, int]:
         return low, high
 
     return _typed(name, default, parse, "a range like 10001-12000")
+
+
+def networks(name: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """``10.1.0.0/16,fd00:1::/32``; none when it is not set."""
+
+    def parse(value: str) -> tuple[IPv4Network | IPv6Network, ...]:
+        return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
+
+    return _typed(name, (), parse, "networks like 10.1.0.0/16")
 
 
 def path(name: str, default: Path) -> Path:

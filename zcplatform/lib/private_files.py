@@ -9,6 +9,7 @@ from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
 
+from zcplatform.lib.errors import Misconfigured
 from zcplatform.lib.failpoints import failpoint
 
 
@@ -47,6 +48,18 @@ def replace_private(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def private_folder(folder: Path) -> None:
+    """Make ``folder`` with mode 0700; Misconfigured ``loose_folder`` when others could read or replace files there."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    info = folder.stat()
+    if info.st_uid not in (os.geteuid(), 0):
+        message = f"{folder} belongs to uid {info.st_uid}; it must belong to uid {os.geteuid()}."
+        raise Misconfigured(message, type="loose_folder")
+    if stat.S_IMODE(info.st_mode) & 0o027:
+        message = f"{folder} has mode {stat.S_IMODE(info.st_mode):04o}, open to others; run: chmod 700 {folder}"
+        raise Misconfigured(message, type="loose_folder")
 
 
 def sync_folder(folder: Path) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser
+from collections.abc import Mapping
 from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from accounts.permissions import ABILITIES, ROLES
+from accounts.permissions import ABILITIES, BEYOND_TENANTS, ROLES, SCOPES
 
 
 class Command(BaseCommand):
@@ -16,20 +17,28 @@ class Command(BaseCommand):
     requires_system_checks = ()
 
     def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--scopes", action="store_true", help="print what the scopes of API keys reach instead")
         parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        columns = SCOPES if options["scopes"] else ROLES
         if options["json"]:
-            self.stdout.write(json.dumps({role: sorted(abilities) for role, abilities in ROLES.items()}, indent=2))
+            self.stdout.write(json.dumps({name: sorted(abilities) for name, abilities in columns.items()}, indent=2))
+        elif options["scopes"]:
+            self.stdout.write(table(ABILITIES | BEYOND_TENANTS, SCOPES))
         else:
             self.stdout.write(matrix())
 
 
 def matrix() -> str:
     """The matrix as a Markdown table; super-admins have their own column since they have everything."""
-    head = ["Ability", "", *ROLES, "super-admin"]
-    rows = [head, ["---", "---", *[":-:"] * (len(ROLES) + 1)]]
-    for name, text in ABILITIES.items():
-        marks = ["yes" if name in abilities else "" for abilities in ROLES.values()]
-        rows.append([f"`{name}`", text, *marks, "yes"])
+    return table(ABILITIES, {**ROLES, "super-admin": frozenset(ABILITIES)})
+
+
+def table(abilities: Mapping[str, str], columns: Mapping[str, frozenset[str]]) -> str:
+    """Which column has which ability, in Markdown."""
+    head = ["Ability", "", *columns]
+    rows = [head, ["---", "---", *[":-:"] * len(columns)]]
+    for name, text in abilities.items():
+        rows.append([f"`{name}`", text, *("yes" if name in column else "" for column in columns.values())])
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)

@@ -6,10 +6,12 @@ import argparse
 import json
 from argparse import ArgumentParser
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from django.core.management.base import CommandError
 
+from audit.archiving import verify_export
 from audit.chain import Head
 from audit.services import verify_chain
 from zcplatform.lib.commands import PlatformCommand
@@ -31,13 +33,23 @@ class Command(PlatformCommand):
             "--head", type=_head, metavar="ID:HASH", help="a head printed earlier and kept elsewhere; finds a cut tail"
         )
 
+        parser.add_argument("--export", type=Path, metavar="FILE", help="check an export of audit_archive instead")
+
     def run(self, **options: Any) -> None:
-        verdict = verify_chain(options["head"])
+        known = None
+        if options["export"]:
+            verdict, known = verify_export(options["export"])
+        else:
+            verdict = verify_chain(options["head"])
         fault = verdict.fault
         if options["json"]:
             report = {"ok": fault is None, "count": verdict.count, "head": str(verdict.head)}
+            report |= {} if known is None else {"known": known}
             self.stdout.write(json.dumps({**report, "fault": asdict(fault) if fault else None}))
         else:
-            self.stdout.write(f"{verdict.count} rows intact, head {verdict.head}")
+            whose = (
+                "" if known is None else ", exported from this database" if known else ", not known to this database"
+            )
+            self.stdout.write(f"{verdict.count} rows intact, head {verdict.head}{whose}")
         if fault:
             raise CommandError(f"{fault.message} ({fault.kind})", returncode=1)

@@ -292,6 +292,17 @@ class RuntimeContract:
         other.stop(kept, grace_s=2)
         assert self.state(bench, handle) == AgentState.EXITED
 
+    def test_measure_tells_of_those_that_run_and_leaves_the_others_out(self, bench: Bench) -> None:
+        spec, running = bench.running()
+        created = bench.runtime.create(bench.make_spec())
+        absent = replace(created, name="absent", id=str(uuid.uuid4()))
+        [(found, reading)] = bench.again().measure([running, created, absent]).items()
+        assert (found, reading.mem_limit) == (running.id, spec.memory_mb * 1_048_576)
+        assert reading.pids >= 1
+        assert reading.mem_bytes > 0
+        bench.runtime.stop(running, grace_s=2)
+        assert bench.runtime.measure([running]) == bench.runtime.measure([]) == {}
+
     def test_find_and_list_tell_tenants_apart(self, bench: Bench) -> None:
         (one, first), (two, second) = bench.running(), bench.running()
         assert [seen.handle for seen in bench.runtime.find(one.tenant)] == [first]
@@ -357,6 +368,26 @@ class RealAgentContract(RuntimeContract):
         assert "caf\ufffd" in text
         assert bench.runtime.logs(handle, tail=2).splitlines() == ["line 4", "line 5"]
 
+    def test_logs_are_followed_from_a_mark_without_gap_or_repetition(self, bench: Bench) -> None:
+        _, handle = bench.serving()
+        until(lambda: "line 5" in bench.runtime.logs(handle))
+        part = bench.runtime.logs_after(handle)
+        assert (part.text, bool(part.mark)) == ("", True)
+        assert bench.runtime.logs_after(handle, part.mark) == part
+        bench.runtime.stop(handle, grace_s=2)
+        bench.runtime.start(handle)
+        seen, mark = "", part.mark
+
+        def more() -> bool:
+            nonlocal seen, mark
+            part = bench.again().logs_after(handle, mark)
+            seen, mark = seen + part.text, part.mark
+            return "line 5\n" in seen
+
+        until(more)
+        lines = [line for line in seen.splitlines() if line.startswith("line ")]
+        assert lines == [f"line {number}" for number in range(1, 6)]
+
     def test_logs_outlive_a_stop(self, bench: Bench) -> None:
         _, handle = bench.serving()
         bench.runtime.stop(handle, grace_s=2)
@@ -412,6 +443,26 @@ class RealAgentContract(RuntimeContract):
         bench.runtime.stop(handle, grace_s=2)
         bench.runtime.start(handle)
         assert bench.runtime.inspect(handle).restarts == 0
+
+    def test_what_is_measured_counts_up_within_a_life_and_another_life_has_another_name(self, bench: Bench) -> None:
+        spec, handle = bench.serving()
+        before = bench.runtime.measure([handle])[handle.id]
+
+        def worked() -> Any:
+            for _ in range(50):
+                get(spec.port, "/")
+            seen = bench.again().measure([handle])[handle.id]
+            return seen.cpu_us > before.cpu_us + 20_000 and seen
+
+        after = until(worked)
+        assert after.life == before.life
+        assert (before.net_in is None) == (after.net_in is None)
+        if before.net_in is not None:
+            assert after.net_in > before.net_in + 1_000
+            assert after.net_out > before.net_out + 1_000
+        bench.runtime.stop(handle, grace_s=2)
+        bench.runtime.start(handle)
+        assert until(lambda: bench.runtime.measure([handle]).get(handle.id)).life != before.life
 
     def test_an_agent_that_ignores_sigterm_is_killed_after_the_grace(self, bench: Bench) -> None:
         spec, handle = bench.running("stubborn")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tenants.folders import DirectFolders
 from tenants.runtimes import docker_helper
 from tenants.runtimes.docker import DockerRuntime
 from tenants.runtimes.docker_folders import HelperFolders
@@ -248,3 +249,10 @@ def test_an_ordinary_user_in_the_engines_group_does_it_all(installation, home, s
 def test_r2_a_full_disk_waits_and_another_failure_does_not(stderr, kind, reason):
     failure = docker_helper._failure(stderr)
     assert (type(failure), failure.type) == (kind, reason)
+
+
+def test_the_size_is_what_a_direct_look_tells(folders, folder):
+    folders.prepare(folder, UID)
+    (folder / "data" / "note").write_bytes(b"x" * 1_000_000)
+    assert folders.size(folder) == DirectFolders().size(folder) > 1_000_000
+    assert folders.size(folder.with_name(str(uuid.uuid4()))) == 0

@@ -13,6 +13,7 @@ import pytest
 
 from tenants import folders as folders_module
 from tenants.folders import DirectFolders
+from tenants.runtimes import folder_script
 from zcplatform.lib.errors import DependencyDown, RunFailed
 
 UID = 234_567
@@ -472,3 +473,60 @@ def test_two_prepare_at_once(folder):
         thread.join()
     assert failures == []
     assert owner(folder / "config") == (tenant(), 0o700)
+
+
+def test_size_counts_blocks_once_whatever_the_depth(folder, trash):
+    keeper.prepare(folder, UID)
+    before = keeper.size(folder)
+    data = folder / "data"
+    (data / "note").write_bytes(b"x" * 1_000_000)
+    (data / "again").hardlink_to(data / "note")
+    with (data / "sparse").open("wb") as file:
+        file.truncate(10**12)
+    grown = keeper.size(folder) - before
+    assert 1_000_000 <= grown < 1_100_000
+    descriptor = os.open(data, os.O_RDONLY)
+    for _ in range(1_500):  # deeper than any path, and than the stack
+        os.mkdir("d", dir_fd=descriptor)
+        inner = os.open("d", os.O_RDONLY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = inner
+    with os.fdopen(os.open("deep", os.O_WRONLY | os.O_CREAT, dir_fd=descriptor), "wb") as file:
+        file.write(b"x" * 500_000)
+    os.close(descriptor)
+    assert keeper.size(folder) - before >= 1_500_000
+    keeper.archive(folder, trash)
+    keeper.purge(trash)
+
+
+def test_f2_size_follows_no_link_out_of_the_folder(folder, canary, tmp_path):
+    keeper.prepare(folder, UID)
+    before = keeper.size(folder)
+    (tmp_path / "big").mkdir()
+    (tmp_path / "big/file").write_bytes(b"x" * 3_000_000)
+    (folder / "data" / "link").symlink_to(tmp_path / "big")
+    (folder / "data" / "file").symlink_to(tmp_path / "big/file")
+    assert keeper.size(folder) - before < 100_000
+    (folder / "logs").rmdir()
+    (folder / "logs").symlink_to(tmp_path / "big")
+    assert keeper.size(folder) - before < 100_000
+
+
+def test_f2_size_goes_no_way_up_that_is_not_the_way_it_came(folder, tmp_path, monkeypatch):
+    keeper.prepare(folder, UID)
+    inner = folder / "data" / "inner"
+    inner.mkdir()
+    (tmp_path / "home" / "big").write_bytes(b"x" * 3_000_000)
+    original = folder_script.listed
+
+    def moved(descriptor, device, seen):
+        if inner.exists() and os.fstat(descriptor).st_ino == inner.stat().st_ino:
+            inner.rename(tmp_path / "home" / "elsewhere")
+        return original(descriptor, device, seen)
+
+    monkeypatch.setattr(folder_script, "listed", moved)
+    assert keeper.size(folder) < 100_000
+
+
+def test_size_of_an_absent_folder_is_nothing(folder):
+    assert keeper.size(folder) == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -12,9 +14,12 @@ from monitoring.heartbeats import CLUSTERS
 from tenants.egress.upkeep import guards_networks
 from tenants.routing.addresses import listen_address
 from zcplatform import programs, schedules, startup
-from zcplatform.lib.errors import Misconfigured
+from zcplatform.lib import swap
+from zcplatform.lib.errors import Misconfigured, ZCError
 from zcplatform.supervisor import Supervisor
 from zcplatform.ticker import Ticker
+
+log = logging.getLogger(__name__)
 
 
 class Command(BaseCommand):
@@ -65,9 +70,17 @@ class Command(BaseCommand):
             ticker.start()
         connections.close_all()
         try:
-            Supervisor(wanted, self._say).run()
+            Supervisor(wanted, self._say, self._forget_earlier_state).run()
         finally:
             ticker.stop()
+
+    def _forget_earlier_state(self) -> None:
+        """What a restore or an upgrade replaced was kept for the case that this start would fail."""
+        try:
+            if swap.forget(Path(settings.HOME), settings.DATABASE_URL):
+                self._say("healthy: the state before the restore is deleted")
+        except (OSError, ZCError):
+            log.exception("the state before the restore can't be deleted; the next start tries again")
 
     def _say(self, line: str) -> None:
         self.stdout.write(line)

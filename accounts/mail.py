@@ -1,0 +1,191 @@
+"""The one door to SMTP. Mail is queued in the transaction of what it tells of, and sent by a worker.
+
+A slow or dead server delays mail and nothing else: no request waits for it. One worker sends at a time; when the
+server does not answer, everything waiting is put off and the worker is free again. A mail may arrive twice when a
+worker dies between sending and noting it, never not at all because of that.
+"""
+
+from __future__ import annotations
+
+import os
+import smtplib
+import socket
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+import structlog
+from django.conf import settings
+from django.core.mail import EmailMessage, get_connection
+from django.core.mail.backends.base import BaseEmailBackend
+from django.db import transaction
+from django.db.models import Min, QuerySet
+from django.db.models.functions import Now
+from django_q.tasks import async_task
+
+from accounts.emails import normalise_email
+from accounts.models import Mail, User
+from accounts.sealing import seal, unseal
+from zcplatform.lib import claims, clock
+from zcplatform.lib.errors import BadUpstream, DependencyDown, Misconfigured, ZCError
+from zcplatform.lib.redact import scrub
+from zcplatform.lib.text import check_text
+
+KEEP_TRYING = timedelta(days=2)
+KEEP_DONE = timedelta(days=7)
+FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=15), timedelta(hours=1)
+LEASE_S = 60.0
+BUSY_S = 20.0  # how long one task may send, so that the worker gets round to other things
+PER_MINUTE = 120  # of the whole platform: more than this is only delayed
+PURPOSE = "mail"
+log = structlog.get_logger(__name__)
+
+
+class NoServer(BaseEmailBackend):
+    """In the place of a backend where no server is set: mail waits, and nothing is written to a log instead."""
+
+    def send_messages(self, email_messages: list[EmailMessage]) -> int:  # type: ignore[override]
+        raise Misconfigured("No mail server is set; set ZCPLATFORM_SMTP_HOST.", type="smtp_missing")
+
+
+def queue(
+    recipient: str, subject: str, text: str, *, lasts: timedelta = KEEP_TRYING, needs_account: bool = False
+) -> Mail:
+    """Put a mail into the queue, inside the transaction of what it tells of; given up after ``lasts``.
+
+    InvalidField for what is no address, or a subject with a line break in it.
+    """
+    now = clock.now()
+    mail = Mail.objects.create(
+        recipient=normalise_email(recipient),
+        subject=check_text(subject, field="subject", max_length=200, required=True),
+        sealed_text=seal(text, PURPOSE),
+        needs_account=needs_account,
+        created_at=now,
+        next_attempt_at=now,
+        expires_at=now + lasts,
+    )
+    transaction.on_commit(_wake)
+    return mail
+
+
+def send_due() -> int:
+    """Send what is due; how many went out. Called by a worker when something was queued, and every 30 s."""
+    if Mail.objects.filter(lease_until__gt=Now()).exists():
+        return 0  # another worker is at it; waiting for a slow server must not take both
+    owner, until, sent = f"{socket.gethostname()}:{os.getpid()}", time.monotonic() + BUSY_S, 0
+    _give_up_old()
+    for pk in _due():
+        epoch = claims.claim(_waiting(), pk=pk, owner=owner, seconds=LEASE_S)
+        if epoch is None:
+            continue
+        outcome = _attempt(Mail.objects.get(pk=pk), epoch)
+        sent += outcome == "sent"
+        if outcome == "down" or time.monotonic() > until:
+            break
+    return sent
+
+
+def deliver(recipient: str, subject: str, text: str) -> None:
+    """Send now. DependencyDown when the server does not answer, BadUpstream ``mail_refused`` when it refuses this mail,
+    Misconfigured ``smtp_missing`` when none is set, ``smtp_login_refused`` when it refuses our password."""
+    headers = {"Auto-Submitted": "auto-generated"}
+    message = EmailMessage(subject, text, settings.DEFAULT_FROM_EMAIL, [recipient], headers=headers)
+    try:
+        get_connection().send_messages([message])
+    except smtplib.SMTPAuthenticationError as error:
+        raise Misconfigured("The mail server refuses our user or password.", type="smtp_login_refused") from error
+    except (smtplib.SMTPRecipientsRefused, smtplib.SMTPDataError, smtplib.SMTPSenderRefused) as error:
+        raise _refusal(error) from error
+    except (smtplib.SMTPException, OSError) as error:
+        raise DependencyDown(f"The mail server does not answer: {error}", type="smtp_down") from error
+
+
+def queue_age_s() -> float | None:
+    """Seconds that the oldest waiting mail has waited; None when none waits. This is the metric ``mail_queue_age``."""
+    oldest = _waiting().aggregate(at=Min("created_at"))["at"]
+    return None if oldest is None else max(0.0, (clock.now() - oldest).total_seconds())
+
+
+def prune() -> int:
+    """Forget mails that were sent or given up a week ago; how many."""
+    return Mail.objects.exclude(pk__in=_waiting()).filter(created_at__lt=clock.now() - KEEP_DONE).delete()[0]
+
+
+def _wake() -> None:
+    async_task("accounts.mail.send_due", cluster="sweeps", save=False)
+
+
+def _waiting() -> QuerySet[Mail]:
+    return Mail.objects.filter(sent_at=None, failed_at=None)
+
+
+def _due() -> Iterator[int]:
+    """Oldest first, within what may be sent in a minute; asks again until nothing is due."""
+    while True:
+        now = clock.now()
+        room = PER_MINUTE - Mail.objects.filter(sent_at__gt=now - timedelta(minutes=1)).count()
+        due = _waiting().filter(next_attempt_at__lte=now).order_by("next_attempt_at", "pk")
+        pks = list(due.values_list("pk", flat=True)[: max(0, min(room, 20))])
+        if not pks:
+            return
+        yield from pks
+
+
+def _attempt(mail: Mail, epoch: int) -> str:
+    """Try one mail outside any transaction: sent, dropped, refused or down."""
+    if mail.needs_account and not User.objects.filter(email=mail.recipient, is_active=True).exists():
+        _finish(mail, epoch, failed_at=clock.now(), error="no such account")
+        return "dropped"
+    try:
+        deliver(mail.recipient, mail.subject, unseal(mail.sealed_text, PURPOSE))
+    except BadUpstream as error:
+        _finish(mail, epoch, failed_at=clock.now(), error=_told(error))
+        log.warning("mail_refused", mail=mail.pk, reason=_told(error))
+        return "refused"
+    except ZCError as error:
+        _put_off(mail, epoch, _told(error))
+        log.warning("mail_delayed", mail=mail.pk, reason=_told(error), attempts=mail.attempts + 1)
+        return "down"
+    _finish(mail, epoch, sent_at=clock.now(), error="")
+    return "sent"
+
+
+def _finish(mail: Mail, epoch: int, **values: object) -> None:
+    rows = Mail.objects.all()
+    claims.release(rows, pk=mail.pk, epoch=epoch, sealed_text="", attempts=mail.attempts + 1, **values)
+
+
+def _put_off(mail: Mail, epoch: int, why: str) -> None:
+    """This mail by its own count of attempts, and everything else that is due by the first wait."""
+    now = clock.now()
+    next_at = now + wait_after(mail.attempts)
+    claims.release(
+        Mail.objects.all(), pk=mail.pk, epoch=epoch, attempts=mail.attempts + 1, next_attempt_at=next_at, error=why
+    )
+    _waiting().filter(next_attempt_at__lt=now + FIRST_WAIT).update(next_attempt_at=now + FIRST_WAIT)
+
+
+def wait_after(attempts: int) -> timedelta:
+    """How long to wait after this many failures before: doubling, up to an hour."""
+    return min(FIRST_WAIT * 2 ** min(attempts, 16), LONGEST_WAIT)
+
+
+def _give_up_old(now: datetime | None = None) -> None:
+    now = now or clock.now()
+    _waiting().filter(expires_at__lte=now).update(failed_at=now, sealed_text="")
+
+
+def _refusal(error: smtplib.SMTPException) -> ZCError:
+    """A 5xx is about this mail and final; a 4xx asks to come back later."""
+    if isinstance(error, smtplib.SMTPRecipientsRefused):
+        codes = [code for code, _ in error.recipients.values()]
+    else:
+        codes = [error.smtp_code]  # type: ignore[attr-defined]
+    if all(500 <= code < 600 for code in codes):
+        return BadUpstream("The mail server refuses this mail.", type="mail_refused")
+    return DependencyDown("The mail server asks to try again later.", type="smtp_busy")
+
+
+def _told(error: ZCError) -> str:
+    return scrub(error.message)[:200]

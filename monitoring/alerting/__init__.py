@@ -1,0 +1,1 @@
+"""Rules over what the platform knows, and messages to those who should hear of it."""

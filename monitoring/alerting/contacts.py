@@ -1,0 +1,186 @@
+"""What can be done with notifiers. Their secrets go into the vault and never come out but to be used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import transaction
+
+from accounts.rates import spend
+from audit.services import Target
+from monitoring.alerting.deliver import send_test
+from monitoring.alerting.models import Delivery, Notifier, Severity
+from monitoring.alerting.notifiers import notifier_kind, secret_field
+from monitoring.alerting.notifiers.base import NotifierKind
+from monitoring.alerting.ownership import require, written
+from tenants.fields import clean_all
+from tenants.models import Tenant
+from tenants.states import Status
+from vault import services as vault
+from zcplatform.lib import clock
+from zcplatform.lib.actors import SYSTEM, Actor
+from zcplatform.lib.errors import Conflict, InvalidField, NotFound
+from zcplatform.lib.redact import SecretStr
+from zcplatform.lib.text import check_text
+
+MAX_NOTIFIERS = 10
+"""Of one tenant: each may keep a thread of the sender busy."""
+TESTS = "10/minute"
+PURPOSE = "notifier"
+PLATFORM = "platform"
+
+
+@dataclass(frozen=True)
+class Made:
+    """``secret`` is set when one was made for the user, who sees it once."""
+
+    notifier: Notifier
+    secret: SecretStr | None
+
+
+def create_notifier(
+    *,
+    actor: Actor,
+    tenant: Tenant | None,
+    kind: str,
+    name: str,
+    config: Mapping[str, Any],
+    min_severity: str = Severity.WARNING,
+) -> Made:
+    """Make a notifier of a kind in ``settings.NOTIFIERS``; ``config`` holds its fields, the secret one included.
+
+    InvalidField naming the field; Conflict ``too_many_notifiers``.
+    """
+    require(actor, tenant)
+    spoken = notifier_kind(kind)
+    plain, secret = _taken_apart(spoken, config)
+    made = spoken.make_secret() if secret is None else None
+    notifier = Notifier(tenant=tenant, kind=kind, name=_name(name), config=plain, min_severity=_severity(min_severity))
+    with transaction.atomic():
+        if tenant is not None:
+            Tenant.objects.select_for_update().get(pk=tenant.pk)
+            if tenant.notifiers.count() >= MAX_NOTIFIERS:
+                raise Conflict(f"A tenant has at most {MAX_NOTIFIERS} notifiers.", type="too_many_notifiers")
+        _store_secret(notifier, secret or made, actor)
+        notifier.save(force_insert=True)
+        written("notifier.create", actor, tenant, target_of(notifier), kind=kind)
+    return Made(notifier, made)
+
+
+def update_notifier(*, actor: Actor, notifier: Notifier, changes: Mapping[str, Any]) -> Notifier:
+    """Change ``name``, ``min_severity``, ``enabled`` or fields of ``config``, those given alone; a secret that is not
+    given stays. InvalidField; NotFound when it is gone."""
+    require(actor, notifier.tenant)
+    spoken = notifier_kind(notifier.kind)
+    plain, secret = _taken_apart(spoken, changes.get("config", {}), partial=True)
+    with transaction.atomic():
+        row = _locked(notifier)
+        row.config = {name: value for name, value in {**row.config, **plain}.items() if value is not None}
+        _apply(row, changes)
+        if secret is not None:
+            _store_secret(row, secret, actor)
+        row.updated_at = clock.now()
+        row.save()
+        fields = sorted({*changes} - {"config"} | {*plain} | ({"secret"} if secret else set()))
+        written("notifier.update", actor, row.tenant, target_of(row), fields=fields)
+    return row
+
+
+def delete_notifier(*, actor: Actor, notifier: Notifier) -> None:
+    """Delete a notifier with its secret, its queue and its log."""
+    require(actor, notifier.tenant)
+    with transaction.atomic():
+        row = _locked(notifier)
+        _remove(row, actor)
+
+
+def test_notifier(*, actor: Actor, notifier: Notifier) -> Delivery:
+    """Send a test message at once; what came of it is in the delivery. At most ten a minute for a tenant (RateLimited).
+
+    Calls the network: not inside a transaction.
+    """
+    require(actor, notifier.tenant)
+    spend(TESTS, "notifier-test", str(notifier.tenant.public_id) if notifier.tenant else PLATFORM)
+    delivery = send_test(notifier)
+    outcome = "ok" if delivery.state == Delivery.State.SENT else "failed"
+    with transaction.atomic():
+        written("notifier.test", actor, notifier.tenant, target_of(notifier), outcome=outcome, error=delivery.error)
+    return delivery
+
+
+def forget_deleted_tenants() -> int:
+    """Remove the notifiers of deleted tenants with their secrets; returns how many went."""
+    rows = list(Notifier.objects.filter(tenant__status=Status.DELETED).select_related("tenant", "secret"))
+    for row in rows:
+        with transaction.atomic():
+            _remove(row, SYSTEM)
+    return len(rows)
+
+
+def target_of(notifier: Notifier) -> Target:
+    """The notifier as an audit row names it."""
+    return Target("notifier", str(notifier.public_id), notifier.name)
+
+
+def _remove(row: Notifier, actor: Actor) -> None:
+    target, secret = target_of(row), row.secret
+    row.delete()
+    if secret is not None:
+        vault.delete([secret], actor=actor)
+    written("notifier.delete", actor, row.tenant, target)
+
+
+def _taken_apart(
+    kind: NotifierKind, config: Mapping[str, Any], *, partial: bool = False
+) -> tuple[dict[str, Any], SecretStr | None]:
+    """The plain fields, and the secret one."""
+    values = clean_all(kind.fields, config, partial=partial)
+    if not partial or values:
+        kind.check(values)
+    hidden = secret_field(kind)
+    secret = values.pop(hidden.name, None) if hidden else None
+    return values, secret
+
+
+def _apply(row: Notifier, changes: Mapping[str, Any]) -> None:
+    for name, value in changes.items():
+        if name == "name":
+            row.name = _name(value)
+        elif name == "min_severity":
+            row.min_severity = _severity(value)
+        elif name == "enabled" and isinstance(value, bool):
+            row.enabled = value
+        elif name != "config":
+            raise InvalidField("There is no such field, or true or false is expected.", field=name)
+
+
+def _store_secret(notifier: Notifier, value: SecretStr | None, actor: Actor) -> None:
+    if value is None:
+        return
+    if notifier.secret is not None:
+        vault.replace(notifier.secret, value, actor=actor)
+        return
+    hidden = secret_field(notifier_kind(notifier.kind))
+    owner = str(notifier.tenant.public_id) if notifier.tenant else PLATFORM
+    field = hidden.name if hidden else ""
+    notifier.secret = vault.put(purpose=PURPOSE, owner=owner, field=field, value=value, actor=actor)
+
+
+def _locked(notifier: Notifier) -> Notifier:
+    row = Notifier.objects.select_for_update(of=("self",)).select_related("tenant", "secret")
+    found = row.filter(pk=notifier.pk).first()
+    if found is None:
+        raise NotFound()
+    return found
+
+
+def _name(value: Any) -> str:
+    return check_text(value, field="name", max_length=80, required=True)
+
+
+def _severity(value: Any) -> str:
+    if value not in Severity.values:
+        raise InvalidField(f"One of {', '.join(Severity.values)} is expected.", field="min_severity")
+    return value

@@ -1,0 +1,146 @@
+"""Who belongs to a tenant."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from ninja import Query, Router, Status
+from pydantic import Field
+
+from accounts import stepup
+from accounts.auth import actor_of
+from accounts.emails import normalise_email
+from accounts.models import User
+from accounts.permissions import abilities_of, role_exists
+from accounts.writes import idempotent
+from tenants import invitations, membership
+from tenants.api.common import find
+from tenants.api.invitations import InvitationOut
+from tenants.models import Member, Tenant
+from zcplatform.lib.apidocs import about
+from zcplatform.lib.errors import Conflict, InvalidField, NotFound
+from zcplatform.lib.paging import paginate
+from zcplatform.lib.schemas import In, Line, Out, Page, PageQuery
+
+router = Router(tags=["members"])
+ROLE = Field(min_length=1, max_length=40, examples=["contributor"], description="A built-in role or a custom one.")
+REFUSALS = {403: "forbidden, role_too_high, plan_limit, step_up_required", 409: "last_owner", 422: "unknown_role"}
+
+
+class MemberOut(Out):
+    """A user with a role in a tenant."""
+
+    id: UUID = Field(alias="public_id")
+    email: str
+    name: str
+    role: str
+    active: bool = Field(description="Whether the account is active.")
+    joined_at: datetime
+
+    @staticmethod
+    def resolve_email(member: Member) -> str:
+        return member.user.email
+
+    @staticmethod
+    def resolve_name(member: Member) -> str:
+        return member.user.name
+
+    @staticmethod
+    def resolve_active(member: Member) -> bool:
+        return member.user.is_active
+
+
+class MemberIn(In):
+    """Who joins, and as what."""
+
+    email: Line = Field(max_length=254, examples=["dana@example.com"])
+    role: Line = ROLE
+
+
+class MemberPatch(In):
+    """The new role."""
+
+    role: Line = ROLE
+
+
+def check_role(role: str) -> str:
+    """InvalidField ``unknown_role`` for one that does not exist."""
+    if not role_exists(role):
+        raise InvalidField(f"There is no role “{role}”.", type="unknown_role", field="role")
+    return role
+
+
+@router.get("/{tenant_id}/members", response=Page[MemberOut], summary="A tenant's members", openapi_extra=about(404))
+def list_members(request: HttpRequest, tenant_id: UUID, query: Query[PageQuery]) -> Any:
+    """Sorted by `joined_at`."""
+    rows = _rows(find(request, tenant_id, "members.view"))
+    return paginate(rows, query, orders={"joined_at": "joined_at"}, default="joined_at")
+
+
+@router.post(
+    "/{tenant_id}/members",
+    response={201: MemberOut, 202: InvitationOut},
+    summary="Add a member",
+    openapi_extra=about(
+        404, body={"email": "dana@example.com", "role": "contributor"}, types={**REFUSALS, 409: "already_member"}
+    ),
+)
+@idempotent
+def add_member(request: HttpRequest, tenant_id: UUID, payload: MemberIn) -> Any:
+    """Whoever has an account is a member at once (201); anybody else gets an account and a mailed invitation (202)."""
+    tenant, actor = find(request, tenant_id, "members.update"), actor_of(request)
+    role, email = check_role(payload.role), normalise_email(payload.email)
+    user = User.objects.filter(email=email, is_active=True).first()
+    if user is None:
+        return Status(202, invitations.invite(actor=actor, tenant=tenant, email=email, role=role))
+    if _rows(tenant).filter(user=user).exists():
+        raise Conflict("This address belongs to a member already.", type="already_member")
+    return Status(201, membership.set_role(actor=actor, tenant=tenant, user=user, role=role))
+
+
+@router.patch(
+    "/{tenant_id}/members/{member_id}",
+    response=MemberOut,
+    summary="Change a member's role",
+    openapi_extra=about(404, body={"role": "manager"}, types=REFUSALS),
+)
+@idempotent
+def change_member(request: HttpRequest, tenant_id: UUID, member_id: UUID, payload: MemberPatch) -> Any:
+    """Nobody grants or takes what they lack. Raising a role asks for your second factor, if you have one."""
+    tenant = find(request, tenant_id, "members.update")
+    member, role = _member(tenant, member_id), check_role(payload.role)
+    if not abilities_of(role) <= abilities_of(member.role):
+        stepup.require(request)
+    return membership.set_role(actor=actor_of(request), tenant=tenant, user=member.user, role=role)
+
+
+@router.delete(
+    "/{tenant_id}/members/{member_id}",
+    response={204: None},
+    summary="Remove a member",
+    openapi_extra=about(404, types={403: "forbidden, role_too_high", 409: "last_owner"}),
+)
+@idempotent
+def remove_member(request: HttpRequest, tenant_id: UUID, member_id: UUID) -> Any:
+    """Everybody may remove themselves, but the last owner, who has to hand over first. Open streams end in seconds."""
+    actor = actor_of(request)
+    tenant = find(request, tenant_id, "members.view")
+    member = _member(tenant, member_id)
+    membership.remove(actor=actor, member=member)
+    return Status(204, None)
+
+
+def _rows(tenant: Tenant) -> QuerySet[Member]:
+    return Member.objects.filter(tenant=tenant).select_related("user")
+
+
+def _member(tenant: Tenant, member_id: UUID) -> Member:
+    member = _rows(tenant).filter(public_id=member_id).first()
+    if member is None:
+        raise NotFound()
+    member.tenant = tenant
+    return member

@@ -1,0 +1,160 @@
+"""Invitations: an e-mail address is offered a role, and whoever logs in with that address may accept, once."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import QuerySet
+
+from accounts import mail
+from accounts.access import require_reach
+from accounts.emails import normalise_email
+from accounts.models import User
+from accounts.services import create_user
+from tenants.access import deny, require
+from tenants.events import emit
+from tenants.membership import check_grant, check_room, refusals_recorded
+from tenants.models import Invitation, Member, Tenant
+from tenants.runs import audit
+from tenants.states import Desired
+from zcplatform.lib import clock
+from zcplatform.lib.actors import Actor
+from zcplatform.lib.errors import Conflict, Forbidden, NotFound
+from zcplatform.lib.redact import remember
+
+LIFETIME = timedelta(days=7)
+PREFIX = "zci_"
+
+
+def invite(*, actor: Actor, tenant: Tenant, email: str, role: str) -> Invitation:
+    """Mail an invitation; a former one to the same address is revoked. An account is made for an unknown address.
+
+    InvalidField ``invalid_email``, Forbidden ``role_too_high`` or ``plan_limit``, Conflict ``already_member`` or
+    ``tenant_deleted``. The token stands in the mail and nowhere else.
+    """
+    require(actor, "members.update", tenant)
+    address = normalise_email(email)
+    token = PREFIX + secrets.token_urlsafe(32)
+    remember(token)
+    with refusals_recorded(actor, tenant), transaction.atomic():
+        row = Tenant.objects.select_for_update().select_related("plan").get(pk=tenant.pk)
+        if row.desired == Desired.DELETED:
+            raise Conflict("This tenant is deleted or being deleted.", type="tenant_deleted")
+        check_grant(actor, row, role)
+        if row.members.filter(user__email=address).exists():
+            raise Conflict("This address belongs to a member already.", type="already_member")
+        check_room(row)
+        if not User.objects.filter(email=address).exists():
+            create_user(address, actor=actor)
+        _open(row).filter(email=address).update(revoked_at=clock.now())
+        made = Invitation.objects.create(
+            tenant=row,
+            email=address,
+            role=role,
+            token_hash=_hash(token),
+            invited_by_id=actor.user_id,
+            expires_at=clock.now() + LIFETIME,
+        )
+        mail.queue(address, *_letter(row, role, token, actor))
+        emit(row, "invitation.create", {"email": address, "role": role})
+        audit(row, "invitation.create", actor, email=address, role=role)
+    return made
+
+
+def revoke(*, actor: Actor, invitation: Invitation) -> None:
+    """Take an open invitation back. NotFound for one that was accepted or revoked."""
+    tenant = invitation.tenant
+    require(actor, "members.update", tenant)
+    with refusals_recorded(actor, tenant), transaction.atomic():
+        row = Tenant.objects.select_for_update().get(pk=tenant.pk)
+        check_grant(actor, row, invitation.role)
+        if _open(row).filter(pk=invitation.pk).update(revoked_at=clock.now()) != 1:
+            raise NotFound("This invitation is not open any more.")
+        emit(row, "invitation.revoke", {"email": invitation.email})
+        audit(row, "invitation.revoke", actor, email=invitation.email)
+
+
+def accept(*, actor: Actor, user: User, token: str) -> Member:
+    """Become a member. Of two at once one does.
+
+    NotFound for a token that never was; Forbidden ``not_invited`` for everybody but the invited address, audited;
+    Conflict ``invitation_used``, ``invitation_revoked``, ``invitation_expired``, ``invitation_void`` (whoever invited
+    may not give this role any more), ``already_member``; Forbidden ``plan_limit``.
+    """
+    require_reach(actor, "account.manage")
+    found = find(token)
+    if user.email != found.email:
+        refusal = Forbidden("This invitation is for another address.", type="not_invited")
+        deny(refusal, actor=actor, ability="invitation.accept", tenant=found.tenant)
+    with transaction.atomic():
+        tenant = Tenant.objects.select_for_update().select_related("plan").get(pk=found.tenant_id)
+        fresh = Invitation.objects.select_related("invited_by").get(pk=found.pk)
+        _check_open(fresh, tenant)
+        if tenant.members.filter(user=user).exists():
+            raise Conflict("You are a member already.", type="already_member")
+        check_room(tenant)
+        Invitation.objects.filter(pk=fresh.pk).update(accepted_at=clock.now())
+        member = Member.objects.create(tenant=tenant, user=user, role=fresh.role, invited_by=fresh.invited_by)
+        emit(tenant, "member.add", {"member": str(member.public_id), "role": member.role})
+        audit(tenant, "invitation.accept", actor, email=user.email, role=member.role)
+    return member
+
+
+def find(token: str) -> Invitation:
+    """The invitation with this token, whatever became of it; NotFound, also where its tenant is gone."""
+    rows = Invitation.objects.select_related("tenant").exclude(tenant__desired=Desired.DELETED)
+    found = rows.filter(token_hash=_hash(token)).first()
+    if found is None:
+        raise NotFound("There is no such invitation.")
+    return found
+
+
+def open_ones(tenant: Tenant) -> QuerySet[Invitation]:
+    """The tenant's invitations that can still be accepted."""
+    return _open(tenant).filter(expires_at__gt=clock.now())
+
+
+def link(token: str) -> str:
+    """Where the mail leads: a page with a button. From the setting and never from a request's Host."""
+    return f"{settings.PUBLIC_BASE_URL}/invitations/{token}"
+
+
+def _open(tenant: Tenant) -> QuerySet[Invitation]:
+    return Invitation.objects.filter(tenant=tenant, accepted_at__isnull=True, revoked_at__isnull=True)
+
+
+def _check_open(invitation: Invitation, tenant: Tenant) -> None:
+    if invitation.accepted_at is not None:
+        raise Conflict("This invitation has been accepted already.", type="invitation_used")
+    if invitation.revoked_at is not None:
+        raise Conflict("This invitation has been taken back.", type="invitation_revoked")
+    if invitation.expires_at <= clock.now():
+        raise Conflict("This invitation has run out; ask for another.", type="invitation_expired")
+    if invitation.invited_by is not None:
+        _check_backed(invitation.invited_by.as_actor(), invitation, tenant)
+
+
+def _check_backed(inviter: Actor, invitation: Invitation, tenant: Tenant) -> None:
+    try:
+        check_grant(inviter, tenant, invitation.role)
+    except Forbidden as error:
+        text = "Whoever invited you may not give this role any more; ask for another invitation."
+        raise Conflict(text, type="invitation_void") from error
+
+
+def _letter(tenant: Tenant, role: str, token: str, actor: Actor) -> tuple[str, str]:
+    subject = f"Invitation to {tenant.name}"
+    text = (
+        f"{actor.label} invites you to the tenant “{tenant.name}” ({tenant.slug}) as {role}.\n\n"
+        f"Accept within {LIFETIME.days} days:\n{link(token)}\n\n"
+        "You did not expect this? Then do nothing: without your click nothing happens.\n"
+    )
+    return subject, text
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()

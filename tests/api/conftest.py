@@ -1,0 +1,183 @@
+"""A tenant in an engine of memory, with everybody who could call the API about it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from types import SimpleNamespace
+
+import pytest
+from django.db import connection, transaction
+from django.test import Client
+
+from accounts import api_keys, logins, tokens
+from accounts.models import ApiKey
+from accounts.permissions import ROLES
+from accounts.rates import permits
+from tenants import access_tokens, configuration, services
+from tenants.configuration import ConfigInput
+from tenants.models import Invitation, Member, Node, Tenant
+from tenants.states import Status
+from tests import fakes, ports
+from tests.factories import MemberFactory, NodeFactory, PlanFactory, UserFactory
+from tests.tenants.test_channels import VALID
+from zcplatform.lib import clock
+from zcplatform.lib.actors import OPERATOR
+from zcplatform.lib.redact import SecretStr
+
+KEY = "sk-canary-provider-0123456789"
+
+
+class Api:
+    """A client that sends one bearer with everything; None: none."""
+
+    def __init__(self, bearer=None):
+        self.bearer, self.client = bearer, Client(raise_request_exception=False)
+
+    def __call__(self, method, path, body=None, **headers):
+        if self.bearer:
+            headers = {"authorization": f"Bearer {self.bearer}", **headers}
+        data = {} if body is None else {"data": body, "content_type": "application/json"}
+        return getattr(self.client, method.lower())(f"/api{path}", headers=headers, **data)
+
+    def get(self, path, **headers):
+        return self("get", path, **headers)
+
+    def post(self, path, body=None, **headers):
+        return self("post", path, {} if body is None else body, **headers)
+
+    def patch(self, path, body, **headers):
+        return self("patch", path, body, **headers)
+
+    def put(self, path, body, **headers):
+        return self("put", path, body, **headers)
+
+    def delete(self, path, **headers):
+        return self("delete", path, **headers)
+
+
+def bearer_of(user):
+    """An access token of a new login."""
+    login = logins.open_login(user, lifetime=tokens.LIFETIMES["access"], origin={}, verified=False)
+    return tokens.sign("access", sub=str(user.public_id), stamp=user.stamp, login=str(login.public_id))
+
+
+def as_user(user):
+    return Api(bearer_of(user))
+
+
+def with_key(user, *scopes):
+    return Api(api_keys.create(user, actor=OPERATOR, name="test", scopes=scopes)[1].reveal())
+
+
+@pytest.fixture(autouse=True)
+def calm(settings, monkeypatch):
+    """No limits left over from another test, no queue."""
+    settings.API_REQUESTS_PER_MINUTE = 100_000
+    monkeypatch.setattr("tenants.queue.async_task", lambda *a, **k: None)
+    monkeypatch.setattr("tenants.provisioning.steps.POLL_S", 0.2)
+    permits.clear()
+
+
+@pytest.fixture
+def engine(settings):
+    """An engine of memory, and the node it serves."""
+    from tenants import runtimes
+
+    settings.RUNTIMES = {**settings.RUNTIMES, "fake": "tests.fakes.ServingRuntime"}
+    settings.RUNTIME = "fake"
+    runtimes._driver.cache_clear()
+    made = fakes.ENGINES["api"]
+    made.clear()
+    yield made
+    made.clear()
+
+
+@pytest.fixture
+def node(db, engine) -> Node:
+    return NodeFactory(
+        name="fake", runtime="fake", endpoint="api", port_first=ports.IN_MEMORY[0], port_last=ports.IN_MEMORY[1]
+    )
+
+
+def make_tenant(name, **more) -> Tenant:
+    """A stopped tenant with a provider, a channel, an access token, a run and an invitation."""
+    config = ConfigInput(
+        provider="openai", model="gpt-4o", provider_key=SecretStr(KEY), channels=more.pop("channels", ())
+    )
+    made = services.create_tenant(actor=OPERATOR, name=name, plan="pro", runtime="fake", config=config, **more)
+    tenant = made.tenant
+    services.start(actor=OPERATOR, tenant=tenant)
+    tenant.runs.update(status="succeeded", finished_at=clock.now())
+    Tenant.objects.filter(pk=tenant.pk).update(desired="stopped", status=Status.STOPPED)
+    Invitation.objects.create(
+        tenant=tenant,
+        email=f"invited@{tenant.slug}.test",
+        role="viewer",
+        token_hash=tenant.slug.ljust(64, "0"),
+        expires_at=clock.now() + timedelta(days=7),
+    )
+    return Tenant.objects.select_related("node", "plan", "config").get(pk=tenant.pk)
+
+
+def ids_of(tenant) -> dict[str, str]:
+    """What the paths of the routes are filled in with."""
+    return {
+        "tenant_id": str(tenant.public_id),
+        "run_id": str(tenant.runs.first().public_id),
+        "channel_id": str(tenant.channels.first().public_id),
+        "member_id": str(tenant.members.filter(role="viewer").last().public_id),
+        "invitation_id": str(tenant.invitations.first().public_id),
+        "token_id": str(tenant.access_tokens.first().public_id),
+        "slug": "pro",
+    }
+
+
+@pytest.fixture
+def acme(node, vault_key) -> Tenant:
+    PlanFactory(slug="pro")
+    return make_tenant("Acme", channels=(("webhook", VALID["webhook"]),))
+
+
+@pytest.fixture
+def other(acme) -> Tenant:
+    """Another tenant, with a member of its own."""
+    made = make_tenant("Other", channels=(("webhook", VALID["webhook"]),))
+    MemberFactory(tenant=made, role="viewer")
+    return made
+
+
+@pytest.fixture
+def people(acme, other):
+    """The ten who call: each an ``Api``."""
+    users = {role: MemberFactory(tenant=acme, role=role).user for role in ROLES}
+    MemberFactory(tenant=acme, role="viewer")
+    suspended = MemberFactory(tenant=acme, role="owner").user
+    gone = as_user(suspended)
+    type(suspended).objects.filter(pk=suspended.pk).update(is_active=False)
+    expired = with_key(users["owner"], "admin")
+    ApiKey.objects.filter(user=users["owner"]).update(expires_at=clock.now() - timedelta(seconds=1))
+    return SimpleNamespace(
+        users=users,
+        anonymous=Api(),
+        stranger=as_user(MemberFactory(tenant=other, role="owner").user),
+        **{role: as_user(user) for role, user in users.items()},
+        super_admin=as_user(UserFactory(is_superuser=True)),
+        read_key=with_key(users["owner"], "read"),
+        expired_key=expired,
+        suspended=gone,
+    )
+
+
+class Undone:
+    """What happens inside is rolled back at the end."""
+
+    def __enter__(self):
+        self.atomic = transaction.atomic()
+        self.atomic.__enter__()
+
+    def __exit__(self, *error):
+        connection.set_rollback(True) if error[0] is None else None
+        self.atomic.__exit__(*error)
+
+
+__all__ = ["KEY", "Api", "Member", "Undone", "access_tokens", "as_user", "bearer_of", "configuration", "ids_of"]

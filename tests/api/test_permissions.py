@@ -1,0 +1,145 @@
+"""C1: every route for every caller, as the table says. K8: none of them open by mistake."""
+
+from __future__ import annotations
+
+import json
+import uuid
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from tenants import connections
+from tests.api.conftest import Undone, ids_of
+from tests.api.table import BODIES, QUERIES, rows
+from zcplatform import api_docs
+from zcplatform.lib import http
+
+ROWS = rows()
+
+
+def filled(text, ids):
+    for name, value in ids.items():
+        text = text.replace("{" + name + "}", value)
+    return text
+
+
+def ask(api, route, ids):
+    method, path = route.split()
+    body = json.loads(filled(json.dumps(BODIES[route]), ids)) if route in BODIES else None
+    return api(method, filled(path, ids) + QUERIES.get(route, ""), body if body is not None or method == "GET" else {})
+
+
+@pytest.fixture
+def ids(acme, people):
+    unknown = {name: str(uuid.uuid4()) for name in ("key_id", "session_id", "user_id")}
+    return {**ids_of(acme), **unknown}
+
+
+@pytest.fixture(autouse=True)
+def nothing_outside(monkeypatch):
+    monkeypatch.setattr(http, "request", lambda *a, **k: http.Reply(200, {}, b"{}"))
+    assert connections.http is http
+
+
+@pytest.mark.parametrize("route", ROWS)
+def test_c1_every_caller_gets_what_the_table_says(route, people, ids):
+    found = {}
+    for caller, expected in ROWS[route].items():
+        if expected is None:
+            continue
+        with Undone():
+            answer = ask(getattr(people, caller), route, ids)
+            found[caller] = answer.status_code
+            if answer.status_code >= 400:
+                assert set(answer.json()["error"]) == {"type", "message", "details", "request_id"}
+    assert found == {caller: status for caller, status in ROWS[route].items() if status is not None}
+
+
+def test_c1_no_route_is_missing_from_the_table():
+    documented = {
+        f"{method.upper()} {path.removeprefix('/api')}"
+        for path, operations in api_docs.document()["paths"].items()
+        for method in operations
+    }
+    assert documented - set(ROWS) == set()
+    assert set(ROWS) - documented == set()
+
+
+@pytest.mark.parametrize("route", [route for route in ROWS if "{tenant_id}" in route or "{run_id}" in route])
+def test_c2_another_tenants_id_answers_like_one_that_does_not_exist(route, people, ids):
+    nowhere = {**ids, "tenant_id": str(uuid.uuid4()), "run_id": str(uuid.uuid4())}
+    told = []
+    for where in (ids, nowhere):
+        with Undone():
+            answer = ask(people.stranger, route, where)
+            body = answer.json()
+            own = body["error"].pop("request_id")
+            headers = {name: value for name, value in answer.headers.items() if value != own}
+            headers.pop("RateLimit-Remaining", None)
+            told.append((answer.status_code, body, headers, sorted(answer.cookies)))
+    assert told[0] == told[1]
+    assert told[0][0] == 404
+
+
+@pytest.mark.parametrize("route", [route for route in ROWS if "{tenant_id}" in route or "{run_id}" in route])
+def test_c2_the_same_queries_are_made_for_both(route, people, ids):
+    nowhere = {**ids, "tenant_id": str(uuid.uuid4()), "run_id": str(uuid.uuid4())}
+    verbs = []
+    for where in (ids, nowhere):
+        with Undone():
+            ask(people.stranger, route, where)  # so that caches are filled alike
+        with Undone(), CaptureQueriesContext(connection) as made:
+            ask(people.stranger, route, where)
+        told = [query["sql"].split("WHERE")[0] for query in made.captured_queries]
+        verbs.append(["savepoint" if "SAVEPOINT" in sql else sql.split("VALUES")[0] for sql in told])
+    assert verbs[0] == verbs[1]
+
+
+CHILDREN = ("run_id", "channel_id", "member_id", "invitation_id", "token_id")
+
+
+@pytest.mark.parametrize(
+    "route", [route for route in ROWS if "{tenant_id}" in route and any("{" + name + "}" in route for name in CHILDREN)]
+)
+def test_c3_a_child_of_another_tenant_in_the_path_is_not_there(route, people, ids, other):
+    foreign, nowhere = ids_of(other), {name: str(uuid.uuid4()) for name in CHILDREN}
+    told = []
+    for children in (foreign, nowhere):
+        with Undone():
+            answer = ask(people.owner, route, {**ids, **{name: children[name] for name in CHILDREN}})
+            body = answer.json()
+            body["error"].pop("request_id")
+            told.append((answer.status_code, body))
+    assert told[0] == told[1]
+    assert told[0][0] == 404
+
+
+def test_c4_no_body_takes_an_id_but_the_heir_of_a_tenant():
+    schemas = api_docs.document()["components"]["schemas"]
+    taking = {
+        (name, field)
+        for name, schema in schemas.items()
+        if schema.get("additionalProperties") is False
+        for field in schema.get("properties", {})
+        if field == "id" or field.endswith(("_id", "_ids")) or field in ("tenant", "user", "member", "channel")
+    }
+    asking = {("ExplainQuery", "tenant"), ("ExplainQuery", "user")}
+    assert taking - asking == {("TransferIn", "member")}
+
+
+def test_c4_a_foreign_id_in_a_question_is_one_that_does_not_exist(people, other):
+    told = []
+    for tenant in (other.public_id, uuid.uuid4()):
+        answer = people.owner.get(f"/explain?ability=tenant.view&tenant={tenant}")
+        told.append((answer.status_code, answer.json()["error"]["type"]))
+    assert told == [(404, "not_found")] * 2
+    assert people.owner.get("/explain?ability=tenant.view&user=nobody@example.test").status_code == 403
+
+
+def test_c4_a_member_of_another_tenant_in_the_body_is_none(people, ids, other):
+    told = []
+    for member in (ids_of(other)["member_id"], str(uuid.uuid4()), "no-uuid"):
+        answer = people.owner.post(f"/tenants/{ids['tenant_id']}/transfer", {"member": member})
+        told.append((answer.status_code, answer.json()["error"]["type"], answer.json()["error"]["message"]))
+    assert set(told) == {(422, "unknown_member", "There is no such member in this tenant.")}
