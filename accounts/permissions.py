@@ -38,6 +38,7 @@ ABILITIES: dict[str, str] = {
     "tenant.delete": "Delete it",
     "tenant.transfer": "Hand it to another owner",
     "secrets.rotate": "Rotate its secrets",
+    "egress.update": "Change what its agent may connect to, within the plan's default",
     "exec.any": "Run any command in the agent's place",
     "tenant.suspend": "Suspend it: set the operator's hold",
     "tenant.reactivate": "Reactivate it: lift a hold",
@@ -65,7 +66,7 @@ _MANAGER = _CONTRIBUTOR | {
     "alerts.manage",
 }
 # What can't be undone, or changes who pays how much, is the owner's. ``tenant.resize`` is here for the second reason.
-_OWNER = _MANAGER | {"tenant.resize", "tenant.delete", "tenant.transfer", "secrets.rotate", "exec.any"}
+_OWNER = _MANAGER | {"tenant.resize", "tenant.delete", "tenant.transfer", "secrets.rotate", "egress.update", "exec.any"}
 
 ROLES: dict[str, frozenset[str]] = {
     "viewer": _VIEWER,

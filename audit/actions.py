@@ -20,6 +20,8 @@ ACTIONS: dict[str, str] = {
     "tenant.repair": "Drift repaired",
     "tenant.failed": "Given up after restarts",
     "config.update": "Configuration changed",
+    "egress.update": "What the agent may connect to changed",
+    "egress.refused": "Agent's connection to a host refused",
     "config.rollback": "Configuration rolled back",
     "provider.test": "Connection to the model provider tested",
     "channel.create": "Channel added",

@@ -20,6 +20,7 @@ from tenants.runtimes.base import Handle
 from tenants.states import (
     ACTIVE_RUN,
     Desired,
+    Egress,
     Health,
     HoldKind,
     Phase,
@@ -200,13 +201,18 @@ class Hold(models.Model):
 
 
 class AgentConfig(models.Model):
-    """Provider and model of a tenant. The provider's key is a ``TenantSecret`` with the field ``provider_key``."""
+    """Provider and model of a tenant. The provider's key is a ``TenantSecret`` with the field ``provider_key``.
+
+    ``egress`` is empty where the plan's default holds (``tenants.egress.policy``).
+    """
 
     tenant = models.OneToOneField(Tenant, on_delete=models.CASCADE, related_name="config")
     provider_name = models.CharField(max_length=40, blank=True)
     provider_model = models.CharField(max_length=120, blank=True)
     base_url = models.CharField(max_length=300, blank=True)
     extra_config = models.JSONField(default=dict, blank=True)
+    egress = models.CharField(max_length=10, choices=Egress.choices, blank=True)
+    egress_hosts = models.JSONField(default=list, blank=True)
     updated_at = models.DateTimeField(default=clock.now)
 
     class Meta:

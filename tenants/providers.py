@@ -113,10 +113,13 @@ def endpoint_for(tenant: Tenant, key: SecretStr | None) -> ModelEndpoint | None:
 
 def endpoint_of(config: AgentConfig, key: SecretStr | None) -> ModelEndpoint | None:
     """The same from a row that may be nowhere but in memory."""
-    kind = PROVIDERS.get(config.provider_name)
-    if kind is None or not kind.has_model:
-        return None
-    base_url = kind.base_url or config.base_url
-    if not base_url or (kind.needs_key and not key):
+    kind, base_url = PROVIDERS.get(config.provider_name), address_of(config)
+    if kind is None or not base_url or (kind.needs_key and not key):
         return None
     return ModelEndpoint(kind.name, config.provider_model, base_url, key or NO_KEY)
+
+
+def address_of(config: AgentConfig) -> str:
+    """The address of the tenant's model; empty when it has none."""
+    kind = PROVIDERS.get(config.provider_name)
+    return (kind.base_url or config.base_url) if kind and kind.has_model else ""

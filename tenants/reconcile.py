@@ -19,6 +19,7 @@ from django.db.models import Exists, OuterRef
 
 from audit.services import Target, record
 from tenants import routes, services
+from tenants.egress import upkeep
 from tenants.models import Node, Run, Tenant
 from tenants.provisioning.spec import hash_files
 from tenants.routing.base import SyncResult
@@ -106,6 +107,7 @@ def sweep() -> int:
             total += _sweep_node(node)
         finally:
             claims.release(Node.objects.all(), pk=node.pk, epoch=epoch)
+    upkeep.keep_firewall()
     return total + len(sync_routes())
 
 

@@ -41,6 +41,14 @@ class HoldKind(models.TextChoices):
     QUOTA = "quota"
 
 
+class Egress(models.TextChoices):
+    """What a tenant's agent may connect to, from the widest to the narrowest."""
+
+    OPEN = "open", "every public address"
+    ALLOWLIST = "allowlist", "the listed hosts and its model"
+    GATEWAY = "gateway", "its model alone"
+
+
 class Reason(models.TextChoices):
     """The one registry of machine-readable reasons beside a status."""
 

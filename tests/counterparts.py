@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-RESERVED = {"redis", "agents"}  # names that later parts of the suite will use
+RESERVED = {"redis"}  # names that later parts of the suite will use
 CADDY_MIN = (2, 11)
 
 
@@ -71,6 +71,23 @@ def slow_missing() -> str:
     return "" if os.environ.get("ZC_SLOW") == "1" else "runs with ZC_SLOW=1"
 
 
+def agents_missing() -> str:
+    """Which real agent is not there: an image on the engine, or nanobot for the process runtime."""
+    import docker
+    from django.conf import settings
+
+    if reason := docker_missing():
+        return reason
+    client = docker.DockerClient(base_url=settings.DOCKER_HOST, timeout=10)
+    there = {tag for image in client.images.list() for tag in image.tags}
+    client.close()
+    missing = [kind for kind in ("nanobot", "openclaw") if settings.AGENT_IMAGES[kind] not in there]
+    if missing:
+        return f"no image of {', '.join(missing)}: manage.py build_image --kind {missing[0]}"
+    # The PATH that agents of the process runtime have.
+    return "" if shutil.which("nanobot", path="/usr/local/bin:/usr/bin:/bin") else "nanobot is not in /usr/local/bin"
+
+
 def root_missing() -> str:
     return "" if os.geteuid() == 0 else "needs to run as root"
 
@@ -84,6 +101,7 @@ PROBES: dict[str, Callable[[], str]] = {
     "slow": slow_missing,
     "sqlite": sqlite_missing,
     "root": root_missing,
+    "agents": agents_missing,
 }
 
 

@@ -158,7 +158,7 @@ class FakeRuntime:
         self._called("ensure_image", image)
         return f"fake:{image}"
 
-    def ensure_network(self, slot: int) -> str:
+    def ensure_network(self, slot: int, egress: str = "open") -> str:
         self._called("ensure_network", slot)
         return "fake"
 

@@ -13,6 +13,7 @@ from typing import Any
 from django.conf import settings
 from django_q.tasks import async_task
 
+from tenants.egress.counts import stats_file
 from zcplatform import caddy_process, http_metrics
 from zcplatform.board import Board
 from zcplatform.lib import env
@@ -77,6 +78,19 @@ def caddy() -> Program:
         is_ready=lambda: _accepts(str(command.socket)),
         on_ready=_push_routes,
         ready_line=f"router: caddy on {settings.CADDY_LISTEN}",
+    )
+
+
+def egress_proxy() -> Program:
+    """The proxy of the agents whose networks lead nowhere else; it follows the networks by itself."""
+    written = stats_file()
+    return Program(
+        name="egress",
+        argv=(sys.executable, "-m", "zcplatform.egress_proxy"),
+        env=_environment(),
+        prepare=lambda: written.unlink(missing_ok=True),
+        is_ready=written.exists,
+        ready_line=f"egress proxy on port {settings.EGRESS_PROXY_PORT} of the agents' networks",
     )
 
 

@@ -78,6 +78,12 @@ TRASH_DAYS = env.integer("TRASH_DAYS", 7, low=0)
 ALLOW_UNPRIVILEGED_PROCESS = env.flag("ALLOW_UNPRIVILEGED_PROCESS", DEBUG)
 # Providers and webhooks are https only, unless the operator allows http (a model on the same network, say).
 ALLOW_HTTP_ENDPOINTS = env.flag("ALLOW_HTTP_ENDPOINTS", DEBUG)
+# What agents may connect to: a mode for all plans, and plan=mode for those that differ.
+EGRESS_DEFAULT = env.by_plan("EGRESS_DEFAULT", "open", ("open", "allowlist", "gateway"))
+EGRESS_PROXY_PORT = env.integer("EGRESS_PROXY_PORT", 3_128, low=1_024, high=65_535)
+# host:port that is not public and may be reached through the proxy all the same: a model on the same network, say.
+EGRESS_INTERNAL = env.host_ports("EGRESS_INTERNAL")
+ALLOW_UNENFORCED_EGRESS = env.flag("ALLOW_UNENFORCED_EGRESS", DEBUG)
 ENDPOINT_NETWORKS = env.networks("ENDPOINT_NETWORKS")  # private networks that outgoing requests may go to
 AGENTS = {
     "demo": "tenants.agents.demo.DemoAgent",

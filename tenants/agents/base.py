@@ -37,7 +37,8 @@ class ChannelSettings:
 @dataclass(frozen=True)
 class AgentSettings:
     """All that a config file is rendered from. ``agent_token`` is the bearer that the platform uses to speak to
-    the agent; it never leaves the platform. ``extra`` is validated by the kind's ``check_extra``."""
+    the agent; it never leaves the platform. ``extra`` is validated by the kind's ``check_extra``. ``proxy`` is the
+    address of the platform's proxy where nothing else can be reached; its environment names it as well."""
 
     tenant: str
     slug: str
@@ -46,6 +47,7 @@ class AgentSettings:
     model: ModelEndpoint | None
     channels: tuple[ChannelSettings, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
+    proxy: str = ""
 
 
 @dataclass(frozen=True)

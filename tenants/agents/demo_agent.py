@@ -185,8 +185,11 @@ class Model:
         from http.client import HTTPConnection, HTTPSConnection
         from urllib.parse import urlsplit
 
-        url = urlsplit(self.base_url)
-        connection = (HTTPSConnection if url.scheme == "https" else HTTPConnection)(url.netloc, timeout=MODEL_S)
+        url, proxy = urlsplit(self.base_url), urlsplit(os.environ.get("HTTPS_PROXY", ""))
+        kind = HTTPSConnection if url.scheme == "https" else HTTPConnection
+        connection = kind(proxy.netloc or url.netloc, timeout=MODEL_S)
+        if proxy.netloc:
+            connection.set_tunnel(url.netloc)
         headers = {"Content-Type": "application/json", "Authorization": "Bearer " + self.api_key, "Connection": "close"}
         connection.request("POST", url.path + "/chat/completions", body, headers)
         answer = connection.getresponse()

@@ -26,6 +26,7 @@ EXTRA = (
     Field("temperature", "Temperature", "number", low=0, high=2),
     Field("max_tokens", "Longest answer", "integer", low=1, high=1_000_000, help="Tokens."),
 )
+PACKAGES_IN_IMAGE = "/opt/nanobot"
 SESSION_LENGTH = 100  # becomes part of a file name
 _THEIR_EXTRA = {"temperature": "temperature", "max_tokens": "maxTokens"}
 START = """\
@@ -68,9 +69,12 @@ class NanobotAgent(OpenAIChat):
             "botName": settings.name,
         }
         defaults |= {theirs: settings.extra[ours] for ours, theirs in _THEIR_EXTRA.items() if ours in settings.extra}
+        provider = {"apiKey": model.api_key.reveal(), "apiBase": model.base_url}
+        if settings.proxy:
+            provider["proxy"] = settings.proxy  # it ignores the environment's for an address of a private network
         config = {
             "agents": {"defaults": defaults},
-            "providers": {"custom": {"apiKey": model.api_key.reveal(), "apiBase": model.base_url}},
+            "providers": {"custom": provider},
             "api": {
                 "host": place.listen_host,
                 "port": place.listen_port,

@@ -18,7 +18,8 @@ from tenants.agents.rendering import channel_values, json_file, required_model
 from tenants.fields import Field
 from tenants.runtimes.base import Placement
 
-PROGRAM_IN_IMAGE = "/opt/openclaw/openclaw.mjs"
+FOLDER_IN_IMAGE = "/opt/openclaw"
+PROGRAM_IN_IMAGE = f"{FOLDER_IN_IMAGE}/node_modules/openclaw/openclaw.mjs"
 PROVIDER = "claw"
 EXTRA = (
     Field("context_window", "Context window", "integer", low=1_000, high=10_000_000, help="Tokens; 128000 if absent."),

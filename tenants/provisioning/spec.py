@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 
 from django.conf import settings
 
 from tenants.agents import agent_kind
 from tenants.agents.base import AgentSettings, ChannelSettings
+from tenants.egress import policy
 from tenants.models import Tenant
 from tenants.providers import endpoint_for
 from tenants.runtimes import runtime_for
@@ -31,7 +33,9 @@ def placement(tenant: Tenant) -> Placement:
 
 def config_files(tenant: Tenant) -> dict[str, bytes]:
     """The tenant's configuration as it should stand in its folder. Reads secrets, so it writes an audit row."""
-    return agent_kind(tenant.agent_kind).config_files(agent_settings(tenant), placement(tenant))
+    place = placement(tenant)
+    proxy = policy.proxy_url(policy.mode_of(tenant)) if place.in_container else ""
+    return agent_kind(tenant.agent_kind).config_files(replace(agent_settings(tenant), proxy=proxy), place)
 
 
 def agent_settings(tenant: Tenant) -> AgentSettings:
@@ -71,7 +75,8 @@ def hash_files(files: Mapping[str, bytes]) -> str:
 def build_spec(tenant: Tenant, *, run: str, epoch: int, image: str, config_hash: str) -> AgentSpec:
     """The whole spec; ``image`` is what ``ensure_image`` returned."""
     kind, place = agent_kind(tenant.agent_kind), placement(tenant)
-    plan = tenant.plan
+    plan, egress = tenant.plan, policy.mode_of(tenant)
+    proxied = policy.proxy_environment(egress) if place.in_container else {}
     return AgentSpec(
         instance=settings.INSTANCE,
         tenant=str(tenant.public_id),
@@ -85,7 +90,7 @@ def build_spec(tenant: Tenant, *, run: str, epoch: int, image: str, config_hash:
         uid=_allocated(tenant.uid),
         image=image,
         argv=kind.argv(place),
-        env=tuple(sorted(kind.env(place).items())),
+        env=tuple(sorted({**kind.env(place), **proxied}.items())),
         config_dir=kind.config_dir,
         data_dir=kind.data_dir,
         listen_port=kind.listen_port,
@@ -94,6 +99,7 @@ def build_spec(tenant: Tenant, *, run: str, epoch: int, image: str, config_hash:
         pids=plan.pids_limit,
         folder=str(tenant.folder),
         config_hash=config_hash,
+        egress=egress,
     )
 
 

@@ -10,6 +10,7 @@ from django.conf import settings
 
 from tenants import last_words, routes, secrets
 from tenants.agents import agent_kind
+from tenants.egress.policy import mode_of
 from tenants.models import Tenant, TenantSecret
 from tenants.probe import probe
 from tenants.provisioning import allocation, spec
@@ -88,7 +89,7 @@ def ensure_image(ctx: Context) -> dict[str, Any]:
 
 def ensure_network(ctx: Context) -> dict[str, Any]:
     ctx.check()
-    return {"network": _runtime(ctx.subject).ensure_network(ctx.subject.slot)}
+    return {"network": _runtime(ctx.subject).ensure_network(ctx.subject.slot, mode_of(ctx.subject))}
 
 
 def retire_stale(ctx: Context) -> None:

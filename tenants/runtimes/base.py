@@ -17,6 +17,8 @@ from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
+from tenants.states import Egress
+
 LABEL_INSTANCE = "zcplatform.instance"
 LABEL_TENANT = "zcplatform.tenant"
 LABEL_RUN = "zcplatform.run"
@@ -41,7 +43,7 @@ class AgentSpec:
 
     ``memory_mb`` in MiB, ``cpus`` in cores, ``folder`` is the tenant's folder on the host (``config/`` is
     read-only to the agent, ``data/`` writable). ``epoch`` and ``run`` fence: they are labels and not part of
-    the fingerprint, so an equal agent of an earlier run is adopted.
+    the fingerprint, so an equal agent of an earlier run is adopted. ``egress`` says which network it is in.
     """
 
     instance: str
@@ -65,6 +67,7 @@ class AgentSpec:
     pids: int
     folder: str
     config_hash: str
+    egress: str = Egress.OPEN
 
     def fingerprint(self) -> str:
         """Equal for two specs that would run the same agent in the same way."""
@@ -203,8 +206,9 @@ class Runtime(Protocol):
     def ensure_image(self, image: str) -> str:
         """The id of what will run; RunFailed ``image_missing`` when it is not to be had."""
 
-    def ensure_network(self, slot: int) -> str:
-        """The name of the network for this slot, made when absent."""
+    def ensure_network(self, slot: int, egress: str = Egress.OPEN) -> str:
+        """The name of the network for this slot in this mode, made when absent, with the mode enforced. Misconfigured
+        ``egress_unenforced`` where a mode other than ``open`` can't be."""
 
     def remove_unused_networks(self) -> Sequence[str]:
         """Remove the networks of this installation that nothing is attached to; returns their names."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from django.conf import settings
 
+from tenants.egress import firewall
 from tenants.folders import DirectFolders
 from tenants.runtimes import docker_exec, docker_hardening, docker_logs, docker_networks, docker_usage, image
 from tenants.runtimes.base import (
@@ -32,7 +33,7 @@ from tenants.runtimes.docker_engine import CREATE_S, READ_S, REMOVE_S, START_S, 
 from tenants.runtimes.docker_folders import HelperFolders
 from tenants.runtimes.docker_observed import KIND, handle_of, labels_of, observed
 from tenants.runtimes.docker_spec import agent_body, check_body
-from tenants.states import Reason
+from tenants.states import Egress, Reason
 from zcplatform.lib.errors import RunFailed
 
 MAX_TAIL = 5_000
@@ -71,8 +72,9 @@ class DockerRuntime:
     def ensure_image(self, image_name: str) -> str:
         return image.ensure_image(self.engine, image_name)
 
-    def ensure_network(self, slot: int) -> str:
-        return docker_networks.ensure_network(self.engine, slot)
+    def ensure_network(self, slot: int, egress: str = Egress.OPEN) -> str:
+        firewall.enforce(egress, self.engine.host)
+        return docker_networks.ensure_network(self.engine, slot, egress)
 
     def create(self, spec: AgentSpec) -> Handle:
         body = self._body(spec)
@@ -152,13 +154,17 @@ class DockerRuntime:
         return docker_exec.run_beside(self.engine, raw, argv, timeout_s=timeout_s, cap=cap)
 
     def remove_unused_networks(self) -> Sequence[str]:
-        """Remove this installation's networks that no container uses; returns their names. For tearing down."""
-        return docker_networks.remove_unused_networks(self.engine)
+        """Remove this installation's networks that no container uses, and with the last its firewall rules; returns
+        their names. For tearing down."""
+        gone = docker_networks.remove_unused_networks(self.engine)
+        if self.engine.is_local and not docker_networks.ours(self.engine):
+            firewall.remove()
+        return gone
 
     def _body(self, spec: AgentSpec) -> dict[str, Any]:
         body = agent_body(
             spec,
-            network=docker_networks.network_name(spec.slot),
+            place=docker_networks.place(self.engine, spec.slot, spec.egress),
             log_max_size=settings.LOG_MAX_SIZE,
             log_max_files=settings.LOG_MAX_FILES,
             host_cpus=self._host_cpus,

@@ -45,7 +45,7 @@ def _host(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
         if name != "Mounts":
             yield from _differ(name, _plain(name, found.get(name)), _plain(name, wanted[name]))
     for name in OPENINGS:
-        if found.get(name):
+        if found.get(name) and name not in wanted:
             yield f"{name} is {found[name]!r}, not empty"
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from tenants.egress.bridges import GATEWAY_HOST
 from tenants.runtimes.base import LABEL_EPOCH, LABEL_INSTANCE, LABEL_RUN, LABEL_SPEC, LABEL_TENANT, AgentSpec
+from tenants.runtimes.docker_networks import NetworkPlace
 from tenants.states import Reason
 from zcplatform.lib.errors import Misconfigured, RunFailed
 
@@ -26,16 +28,17 @@ TMPFS = "rw,noexec,nosuid,size=64m"
 
 BODY_KEYS = frozenset(
     {"Image", "Entrypoint", "Cmd", "Env", "User", "Hostname", "Labels", "ExposedPorts", "StopTimeout"}
-    | {"Tty", "OpenStdin", "AttachStdin", "AttachStdout", "AttachStderr", "HostConfig"}
+    | {"Tty", "OpenStdin", "AttachStdin", "AttachStdout", "AttachStderr", "HostConfig", "NetworkingConfig"}
 )
 HOST_CONFIG_KEYS = frozenset(
     {"CapDrop", "SecurityOpt", "ReadonlyRootfs", "Tmpfs", "Memory", "MemorySwap", "NanoCpus", "PidsLimit", "Ulimits"}
     | {"RestartPolicy", "Init", "LogConfig", "PortBindings", "Mounts", "NetworkMode", "IpcMode"}
+    | {"Dns", "ExtraHosts"}
 )
 
 
 def agent_body(
-    spec: AgentSpec, *, network: str, log_max_size: str, log_max_files: int, host_cpus: float
+    spec: AgentSpec, *, place: NetworkPlace, log_max_size: str, log_max_files: int, host_cpus: float
 ) -> dict[str, Any]:
     """The whole body for ``spec``. RunFailed ``bad_config`` for a limit that the engine would take as "none".
 
@@ -72,9 +75,23 @@ def agent_body(
                 bind(f"{spec.folder}/config", spec.config_dir, read_only=True),
                 bind(f"{spec.folder}/data", spec.data_dir, read_only=False),
             ],
-            "NetworkMode": network,
+            "NetworkMode": place.network,
+            **behind_proxy(place),
         },
+        **fixed_address(place),
     }
+
+
+def behind_proxy(place: NetworkPlace) -> dict[str, Any]:
+    """In a proxied mode the proxy resolves names. A resolver that nobody answers for keeps the engine from asking the
+    host's own on the container's behalf, which would carry data out in the names that are asked for."""
+    return {"Dns": [place.gateway], "ExtraHosts": [f"{GATEWAY_HOST}:{place.gateway}"]} if place.gateway else {}
+
+
+def fixed_address(place: NetworkPlace) -> dict[str, Any]:
+    if not place.address:
+        return {}
+    return {"NetworkingConfig": {"EndpointsConfig": {place.network: {"IPAMConfig": {"IPv4Address": place.address}}}}}
 
 
 def confinement() -> dict[str, Any]:

@@ -227,7 +227,7 @@ def write_tar(content: Content, file: IO[bytes]) -> None:
         for name, source in sorted(content.items()):
             data = source if isinstance(source, bytes) else source.read_bytes()
             entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(data), 0o755 if _is_program(name) else 0o644
+            entry.size, entry.mode = len(data), 0o755 if _is_program(name, source) else 0o644
             tar.addfile(entry, io.BytesIO(data))
 
 
@@ -236,5 +236,7 @@ def _folders(content: Content) -> set[str]:
     return (parents | set(FOLDERS)) - {"."}
 
 
-def _is_program(name: str) -> bool:
-    return name.startswith("usr/bin/") or ".so" in Path(name).name
+def _is_program(name: str, source: Path | bytes) -> bool:
+    """What a package marks as a program stays one; a standard library's modes are its distributor's whim."""
+    marked = name.startswith("opt/") and isinstance(source, Path) and bool(source.stat().st_mode & 0o111)
+    return marked or name.startswith(("usr/bin/", "bin/")) or ".so" in Path(name).name

@@ -22,6 +22,7 @@ from typing import Any
 
 from django.conf import settings
 
+from tenants.egress import firewall
 from tenants.folders import DirectFolders
 from tenants.runtimes import shim_tree
 from tenants.runtimes.base import (
@@ -36,6 +37,7 @@ from tenants.runtimes.base import (
     Reading,
 )
 from tenants.runtimes.rundir import RunDir, alive
+from tenants.states import Egress
 from zcplatform.lib.errors import Conflict, DependencyDown, DependencyTimeout, Misconfigured, RunFailed
 
 SYSTEMD = Path("/run/systemd/system")
@@ -70,7 +72,9 @@ class ProcessRuntime:
     def ensure_image(self, image: str) -> str:
         return self.kind
 
-    def ensure_network(self, slot: int) -> str:
+    def ensure_network(self, slot: int, egress: str = Egress.OPEN) -> str:
+        """A process is in the host's own network, which can't be narrowed for it."""
+        firewall.refuse_unless_open(egress, firewall.SHARED_NETWORK)
         return "host"
 
     def remove_unused_networks(self) -> Sequence[str]:

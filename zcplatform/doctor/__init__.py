@@ -31,6 +31,7 @@ CHECKS = (
     Check("router", "the router answers and has every route", fleet.routing),
     Check("agents", "what runs is what should run", fleet.differences),
     Check("hardening", "every running agent is as confined as its plan and spec ask for", fleet.hardening),
+    Check("egress", "what agents may connect to is enforced", fleet.egress),
     Check("workers", "every cluster of workers gives signs of life", fleet.workers),
     Check("runs", "no run is stuck", fleet.runs),
     Check("schedules", "the queue has every periodic job", safety.periodic_jobs),

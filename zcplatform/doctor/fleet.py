@@ -10,6 +10,8 @@ from django.db.models.functions import Now
 
 from monitoring import heartbeats
 from tenants import reconcile, routes
+from tenants.egress import firewall, upkeep
+from tenants.egress.policy import mode_of
 from tenants.hardening import deviations
 from tenants.models import Node, Run, Tenant
 from tenants.routing import router
@@ -23,6 +25,7 @@ DOCKER_MIN = (29, 3, 1)
 CADDY_MIN = (2, 11)
 RUN_LIMIT = timedelta(hours=1)
 LEASE_LIMIT = timedelta(minutes=2)
+FENCED_RUNTIMES = ("docker", "process")
 SLOW_DRIVERS = ("vfs", "devicemapper")
 
 
@@ -95,13 +98,26 @@ def differences() -> Looked:
 def hardening() -> Looked:
     """Every running agent against what its spec asks for."""
     nodes = _answering()
-    rows = Tenant.objects.filter(node__in=nodes, status=Status.RUNNING).select_related("node", "plan")
+    rows = Tenant.objects.filter(node__in=nodes, status=Status.RUNNING).select_related("node", "plan", "config")
     looked = 0
     for tenant in rows:
         looked += 1
         for line in deviations(tenant):
             yield "error", f"{tenant.slug}: {line}", f"Run: zcplatform stop {tenant.slug}, and then start."
     yield "ok", f"{looked} running agents compared with their specs", ""
+
+
+def egress() -> Looked:
+    """Whether the firewall holds our rules, and which tenants have a mode that nothing enforces."""
+    for node in _nodes():
+        if node.runtime in FENCED_RUNTIMES and (why := upkeep.why_not(node)):
+            yield "warning", f"Node {node.name}: agents may connect to anything, since {why}.", "See docs/egress.md."
+    if upkeep.guards_networks():
+        for line in firewall.differences():
+            yield "error", line, "Run: zcplatform reconcile"
+    for tenant in upkeep.unfenced():
+        what = f"{tenant.slug}: its mode “{mode_of(tenant)}” is not enforced."
+        yield "error", what, "Move it to the runtime docker on this host, with the platform run by root."
 
 
 def workers() -> Looked:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -74,6 +75,29 @@ def choice(name: str, default: str, allowed: tuple[str, ...]) -> str:
 def words(name: str, default: list[str]) -> list[str]:
     value = raw(name)
     return default if value is None else [part.strip() for part in value.split(",") if part.strip()]
+
+
+def by_plan(name: str, default: str, allowed: tuple[str, ...]) -> dict[str, str]:
+    """``open,free=gateway``: a value for every plan, under the key "", and for the plans that differ."""
+    found = {"": default}
+    for word in words(name, []):
+        plan, _, value = word.rpartition("=")
+        if value not in allowed:
+            wanted = ", ".join(allowed)
+            raise ImproperlyConfigured(f"{PREFIX}{name}={word!r}: expected one of {wanted}, or plan=value.")
+        found[plan.strip()] = value
+    return found
+
+
+def host_ports(name: str) -> frozenset[tuple[str, int]]:
+    """``model.lan:11434,other.lan:80`` as pairs, hosts in lower case."""
+    found = set()
+    for word in words(name, []):
+        host, _, port = word.lower().rpartition(":")
+        if not (host and re.fullmatch(r"[1-9][0-9]{0,4}", port) and int(port) < 65_536):
+            raise ImproperlyConfigured(f"{PREFIX}{name}={word!r}: expected host:port.")
+        found.add((host, int(port)))
+    return frozenset(found)
 
 
 def int_range(name: str, default: tuple[int, int]) -> tuple[int, int]:

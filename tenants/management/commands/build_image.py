@@ -6,6 +6,7 @@ from typing import Any
 
 from django.conf import settings
 
+from tenants.runtimes.agent_images import RECIPES, build
 from tenants.runtimes.docker_engine import engine_at
 from tenants.runtimes.image import ensure_demo_image, image_facts
 from zcplatform.lib.commands import PlatformCommand
@@ -13,18 +14,21 @@ from zcplatform.lib.commands import PlatformCommand
 
 class Command(PlatformCommand):
     help = (
-        "Build the demo agent's image from the running interpreter, without a registry, unless the engine has it. "
-        "The recipes of the other agents' images are in deploy/agents/."
+        "Build an agent's image without a container registry, unless the engine has it: the demo's from the running "
+        "interpreter, the others from the packages of npm or PyPI that deploy/agents/ locks."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("--kind", choices=["demo"], default="demo", help="the agent kind whose image to build")
+        parser.add_argument(
+            "--kind", choices=["demo", *RECIPES], default="demo", help="the agent kind whose image to build"
+        )
 
     def run(self, **options: Any) -> None:
         began = time.monotonic()
         engine = engine_at(settings.DOCKER_HOST)
-        facts = image_facts(engine, ensure_demo_image(engine))
+        kind = options["kind"]
+        facts = image_facts(engine, ensure_demo_image(engine) if kind == "demo" else build(engine, kind))
         seconds = round(time.monotonic() - began, 1)
         if options["json"]:
             self.print_json({**facts, "seconds": seconds})

@@ -6,7 +6,6 @@ Runs where ``nanobot`` (``nanobot-ai[api]``) is on the PATH. The demo agent play
 import asyncio
 import json
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -21,10 +20,7 @@ from tests.tenants.agents.samples import settings_for
 from tests.tenants.agents.test_demo_agent import BODY, TOKEN, Running, free_port
 
 KIND = agent_kind("nanobot")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(shutil.which("nanobot") is None, reason="nanobot is not on the PATH"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.agents]
 
 
 def healthy(url):

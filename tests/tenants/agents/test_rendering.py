@@ -248,3 +248,15 @@ def test_a_cleared_field_is_left_out():
 )
 def test_health_is_judged_by_what_the_kind_answers(name, status, body, healthy):
     assert agent_kind(name).healthy(status, body) is healthy
+
+
+def test_nanobot_is_told_of_the_proxy_in_its_file_too():
+    """For a model in a private network it ignores the environment's."""
+    kind = agent_kind("nanobot")
+    told = settings_for(kind, proxy="http://gateway.internal:3128")
+    config = json.loads(kind.config_files(told, place(kind))["config.json"])
+    assert config["providers"]["custom"]["proxy"] == "http://gateway.internal:3128"
+    assert (
+        "proxy"
+        not in json.loads(kind.config_files(settings_for(kind), place(kind))["config.json"])["providers"]["custom"]
+    )

@@ -8,9 +8,13 @@ from ipaddress import IPv4Network, ip_network
 
 import pytest
 
+from tenants.egress import firewall
+from tenants.egress.bridges import bridge_name
+from tenants.egress.bridges import present as bridges_present
 from tenants.runtimes.base import LABEL_INSTANCE
 from tenants.runtimes.docker import DockerRuntime
-from tenants.runtimes.docker_networks import free_subnet, network_name
+from tenants.runtimes.docker_networks import BRIDGE_NAME, free_subnet, network_name, ours, place
+from tenants.states import Egress
 from tests.tenants.runtimes.contract import together
 from zcplatform.lib.errors import RunFailed
 
@@ -48,6 +52,54 @@ def test_a_network_has_our_label_our_subnet_and_no_traffic_between_containers(ru
     (config,) = network["IPAM"]["Config"]
     assert ip_network(config["Subnet"]).subnet_of(IPv4Network(settings.SUBNET_POOL))
     assert not network["Internal"]
+
+
+def test_each_mode_has_a_network_and_a_bridge_that_its_rules_go_by(runtime, settings):
+    names = {mode: runtime.ensure_network(FAR, mode) for mode in Egress}
+    assert names[Egress.OPEN] == network_name(FAR)
+    bridges = {mode: named(runtime, name)[0]["Options"][BRIDGE_NAME] for mode, name in names.items()}
+    assert bridges == {mode: bridge_name(mode, FAR // 500) for mode in Egress}
+    present = {bridge.name: bridge for bridge in bridges_present()}
+    assert all(present[bridges[mode]].mode == mode for mode in Egress)
+    seat = place(runtime.engine, FAR + 3, Egress.GATEWAY)
+    assert present[bridges[Egress.GATEWAY]].address == seat.gateway
+    assert present[bridges[Egress.GATEWAY]].slot_of(seat.address) == FAR + 3, "the proxy finds the slot again"
+
+
+def test_a_network_whose_bridge_the_rules_do_not_know_is_not_used(runtime, settings):
+    label = {LABEL_INSTANCE: settings.INSTANCE}
+    made = runtime.engine.call("create_network", network_name(FAR), driver="bridge", labels=label, limit_s=30)
+    try:
+        with pytest.raises(RunFailed, match="earlier version"):
+            runtime.ensure_network(FAR)
+    finally:
+        runtime.engine.call("remove_network", made["Id"])
+
+
+def test_a_container_behind_the_proxy_has_the_slots_address_and_no_deviations(docker_bench, runtime):
+    runtime.ensure_network(7, Egress.ALLOWLIST)
+    spec, handle = docker_bench.serving(slot=7, egress=Egress.ALLOWLIST)
+    seat = place(runtime.engine, 7, Egress.ALLOWLIST)
+    attached = runtime.engine.call("inspect_container", handle.id)["NetworkSettings"]["Networks"]
+    assert {name: network["IPAddress"] for name, network in attached.items()} == {seat.network: seat.address}
+    assert docker_bench.runtime.deviations(spec, handle) == []
+    # Made anew, as after a crash, it gets the same address again.
+    docker_bench.runtime.remove(handle)
+    again = docker_bench.runtime.create(spec)
+    docker_bench.runtime.start(again)
+    attached = runtime.engine.call("inspect_container", again.id)["NetworkSettings"]["Networks"]
+    assert attached[seat.network]["IPAddress"] == seat.address
+
+
+def test_the_last_network_takes_the_rules_with_it(runtime, settings):
+    if firewall.unenforceable(settings.DOCKER_HOST):
+        pytest.skip("the rules can't be set here")
+    runtime.ensure_network(FAR, Egress.GATEWAY)
+    firewall.apply()
+    assert firewall.differences() == []
+    runtime.remove_unused_networks()
+    if not ours(runtime.engine):
+        assert firewall.differences() != []
 
 
 def test_ten_threads_make_one_network(runtime):

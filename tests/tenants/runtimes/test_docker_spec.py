@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenants.runtimes.base import AgentSpec
+from tenants.runtimes.docker_networks import NetworkPlace
 from tenants.runtimes.docker_spec import BODY_KEYS, HOST_CONFIG_KEYS, agent_body, check_body
 from zcplatform.lib.errors import Misconfigured, RunFailed
 
@@ -95,7 +96,9 @@ GOLDEN = {
 
 
 def body(spec: AgentSpec = SPEC, host_cpus: float = 64) -> dict:
-    return agent_body(spec, network="zcplatform-internal-0", log_max_size="50m", log_max_files=3, host_cpus=host_cpus)
+    return agent_body(
+        spec, place=NetworkPlace("zcplatform-internal-0"), log_max_size="50m", log_max_files=3, host_cpus=host_cpus
+    )
 
 
 def test_g8_the_whole_body_is_golden():
@@ -108,9 +111,22 @@ def test_a_plan_with_more_cores_than_the_host_gets_all_of_them():
     assert body(wide, host_cpus=2)["Labels"] == body(wide)["Labels"], "the same agent on a larger host"
 
 
+def test_g8_behind_the_proxy_a_container_has_a_fixed_address_and_nobody_to_ask_for_names():
+    place = NetworkPlace("zcplatform-internal-0-gateway", "10.213.4.9", "10.213.4.1")
+    made = agent_body(SPEC, place=place, log_max_size="50m", log_max_files=3, host_cpus=64)
+    assert made.pop("NetworkingConfig") == {
+        "EndpointsConfig": {"zcplatform-internal-0-gateway": {"IPAMConfig": {"IPv4Address": "10.213.4.9"}}}
+    }
+    host = made["HostConfig"]
+    assert (host.pop("Dns"), host.pop("ExtraHosts")) == (["10.213.4.1"], ["gateway.internal:10.213.4.1"])
+    host["NetworkMode"] = GOLDEN["HostConfig"]["NetworkMode"]
+    assert made == GOLDEN
+
+
 def test_g8_the_closed_sets_of_keys_are_those_of_the_golden_body():
-    assert set(GOLDEN) == BODY_KEYS
-    assert set(GOLDEN["HostConfig"]) == HOST_CONFIG_KEYS
+    """And the three that the proxied modes add."""
+    assert {*GOLDEN, "NetworkingConfig"} == BODY_KEYS
+    assert {*GOLDEN["HostConfig"], "Dns", "ExtraHosts"} == HOST_CONFIG_KEYS
     check_body(body())
 
 
@@ -118,7 +134,7 @@ def test_g8_the_closed_sets_of_keys_are_those_of_the_golden_body():
     "key",
     [
         *("Privileged", "CapAdd", "Binds", "PidMode", "Devices", "DeviceRequests", "Sysctls", "UsernsMode", "Runtime"),
-        *("CgroupParent", "GroupAdd", "VolumesFrom", "ExtraHosts", "PublishAllPorts", "UTSMode", "OomScoreAdj"),
+        *("CgroupParent", "GroupAdd", "VolumesFrom", "DnsOptions", "PublishAllPorts", "UTSMode", "OomScoreAdj"),
     ],
 )
 def test_g8_an_unknown_key_of_host_config_fails(key):
@@ -129,8 +145,8 @@ def test_g8_an_unknown_key_of_host_config_fails(key):
 
 
 def test_g8_an_unknown_key_of_the_body_fails():
-    with pytest.raises(Misconfigured, match="NetworkingConfig"):
-        check_body({**body(), "NetworkingConfig": {}})
+    with pytest.raises(Misconfigured, match="NetworkDisabled"):
+        check_body({**body(), "NetworkDisabled": False})
 
 
 @pytest.mark.parametrize("field", ["memory_mb", "cpus", "pids", "uid", "port", "listen_port"])

@@ -11,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections
 
 from monitoring.heartbeats import CLUSTERS
+from tenants.egress.upkeep import guards_networks
 from tenants.routing.addresses import listen_address
 from zcplatform import programs, schedules, startup
 from zcplatform.lib import swap
@@ -50,6 +51,8 @@ class Command(BaseCommand):
 
     def _programs(self, roles: list[str], bind: str, port: int) -> list[programs.Program]:
         wanted = [programs.cluster(name) for name in CLUSTERS] if "workers" in roles else []
+        if "workers" in roles and guards_networks():
+            wanted.append(programs.egress_proxy())
         if "web" in roles:
             startup.check_port(bind, port)
             wanted.append(programs.web(bind, port))
