@@ -1,0 +1,46 @@
+"""What the faults found in the kernel, each kept as a test of its own."""
+
+from __future__ import annotations
+
+from tenants import services
+from tenants.runtimes.base import AgentState
+from tenants.states import Reason, RunStatus, Status
+from tests.tenants.conftest import world  # noqa: F401 - a fixture
+from zcplatform.lib.actors import OPERATOR
+from zcplatform.lib.errors import BadUpstream
+from zcplatform.lib.failpoints import armed
+
+# ruff: noqa: F811
+
+
+def test_an_agent_whose_removal_failed_does_not_go_on_running_in_a_tenant_that_is_called_failed(world):
+    """provision-create-undo-raise: the undo was noted as failed and the agent ran on, unrouted and unseen."""
+    tenant = world.tenant()
+    with armed("provision.await_health.before=raise,provision.create.undo=raise"):
+        world.drive(services.deploy(actor=OPERATOR, tenant=tenant))
+    assert world.fresh(tenant).status == Status.ERROR
+    assert [agent.state for agent in world.agents()] == [AgentState.EXITED]
+
+
+def test_a_restart_that_fails_at_once_leaves_nothing_running_that_is_called_failed(world):
+    """restart-withdraw_route-after-raise: the same, with an agent that no step had reached yet."""
+    tenant = world.tenant(deploy=True)
+    with armed("restart.withdraw_route.after=raise"):
+        world.drive(services.restart(actor=OPERATOR, tenant=tenant))
+    assert (world.fresh(tenant).status, world.fresh(tenant).routed) == (Status.ERROR, False)
+    assert [agent.state for agent in world.agents()] == [AgentState.EXITED]
+
+
+def test_a_router_that_refuses_the_routes_of_a_failed_run_does_not_keep_it_from_ending(world, monkeypatch):
+    """The exception left the runner: the lease ran out, the next worker met the same, for ever and every 30 s."""
+    tenant = world.tenant(deploy=True)
+
+    def refuses(*_args):
+        raise BadUpstream("Caddy refused the configuration.", type="router_refused")
+
+    with armed("restart.withdraw_route.before=raise"):
+        monkeypatch.setattr(world.router, "sync", refuses)
+        run = world.drive(services.restart(actor=OPERATOR, tenant=tenant))
+    assert (run.status, run.reason) == (RunStatus.FAILED, Reason.INTERNAL_ERROR)
+    assert "afterwards: Caddy refused" in run.error
+    assert world.fresh(tenant).status == Status.ERROR
