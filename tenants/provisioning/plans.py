@@ -71,7 +71,8 @@ class TenantProcedure(Procedure):
     def on_failure(self, ctx: Context) -> None:
         tenant, run = ctx.subject, ctx.run
         if run.kind == RunKind.DEPROVISION:
-            set_status(tenant, Status.DELETING, run.reason, run.error)
+            if tenant.status != Status.DELETED:  # else it failed after its last write, which can't be taken back
+                set_status(tenant, Status.DELETING, run.reason, run.error)
         elif ctx.untouched:
             set_status(tenant, Status.RUNNING, run.reason, f"The change was not applied: {run.error}")
         else:

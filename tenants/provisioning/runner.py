@@ -203,9 +203,10 @@ def _begin(ctx: Context, procedure: Procedure, *, interrupted: bool) -> None:
     with ctx.writing():
         if ctx.run.started_at is None:
             _update(ctx, started_at=clock.now())
+            procedure.on_start(ctx, interrupted=False)
         if interrupted:
             _update(ctx, interruptions=ctx.run.interruptions + 1)
-        procedure.on_start(ctx, interrupted=interrupted)
+            procedure.on_start(ctx, interrupted=True)
 
 
 def _drive(ctx: Context, procedure: Procedure) -> None:

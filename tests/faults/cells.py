@@ -15,6 +15,7 @@ TUPLES = {str(kind): tuple(step.name for step in of) for kind, of in _STEPS.item
     HALTED: tuple(step.name for step in steps.HALT)
 }
 WITH_UNDO = {step.name for of in _STEPS.values() for step in of if step.undo is not None}
+SHARING = ("start", "restart", "reconfigure", "resize", "reactivate", "rotate-secrets")
 # A failure behind the step, so that it is undone.
 SPOILERS = {"create": "await_health", "publish_route": "mark_running"}
 
@@ -73,3 +74,12 @@ def all_cells() -> list[Cell]:
     """Every one, in the order of the kinds; about a thousand."""
     begun = [Cell(kind, "begin", "writing", fault) for kind in TUPLES for fault in ("kill", "freeze")]
     return begun + [cell for kind, names in TUPLES.items() for step in names for cell in _of_step(kind, step)]
+
+
+def chosen(cells: list[Cell]) -> list[Cell]:
+    """Six kinds share the steps of a deploy: each of their cells is played for two of the six, in turns, and all cells
+    of all the other kinds. The whole takes twice as long."""
+    turn = {kind: number % 3 for number, kind in enumerate(SHARING)}
+    shared = sorted({(c.step, c.place, c.fault) for c in cells if c.kind in SHARING and c.step in TUPLES["provision"]})
+    place = {triple: number % 3 for number, triple in enumerate(shared)}
+    return [c for c in cells if turn.get(c.kind) in (None, place.get((c.step, c.place, c.fault), turn.get(c.kind)))]

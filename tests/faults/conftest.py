@@ -11,3 +11,9 @@ from tests.faults.world import installed
 def world(django_test_environment, django_db_blocker):
     with django_db_blocker.unblock(), installed() as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def docker_world(django_test_environment, django_db_blocker):
+    with django_db_blocker.unblock(), installed("docker") as made:
+        yield made

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from django.db.models.functions import Now
+
+from audit.models import AuditEntry
 from tenants import services
+from tenants.models import Run
 from tenants.runtimes.base import AgentState
 from tenants.states import Reason, RunStatus, Status
 from tests.tenants.conftest import world  # noqa: F401 - a fixture
@@ -44,3 +48,21 @@ def test_a_router_that_refuses_the_routes_of_a_failed_run_does_not_keep_it_from_
     assert (run.status, run.reason) == (RunStatus.FAILED, Reason.INTERNAL_ERROR)
     assert "afterwards: Caddy refused" in run.error
     assert world.fresh(tenant).status == Status.ERROR
+
+
+def test_a_run_whose_worker_died_before_it_told_of_the_beginning_is_told_to_have_begun(world):
+    """stop-begin-writing-kill: the audit spoke of an interruption of something that had never begun."""
+    tenant = world.tenant()
+    run = services.deploy(actor=OPERATOR, tenant=tenant)
+    Run.objects.filter(pk=run.pk).update(status=RunStatus.RUNNING, epoch=1, lease_owner="dead", lease_until=Now())
+    world.drive(run)
+    told = AuditEntry.objects.filter(action__startswith="run.").order_by("pk").values_list("action", flat=True)
+    assert list(told) == ["run.start", "run.interrupt", "run.finish"]
+
+
+def test_a_deletion_that_fails_after_its_last_write_ends(world):
+    """deprovision-free_slot-after-raise: deleted can't become deleting again, and the run never ended."""
+    tenant = world.tenant(deploy=True)
+    with armed("deprovision.free_slot.after=raise"):
+        run = world.drive(services.delete(actor=OPERATOR, tenant=tenant))
+    assert (run.status, world.fresh(tenant).status) == (RunStatus.FAILED, Status.DELETED)
