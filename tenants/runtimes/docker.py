@@ -12,7 +12,7 @@ from typing import Any
 from django.conf import settings
 
 from tenants.folders import DirectFolders
-from tenants.runtimes import docker_exec, docker_hardening, docker_networks, image
+from tenants.runtimes import docker_exec, docker_hardening, docker_helper, docker_networks, image
 from tenants.runtimes.base import (
     LABEL_INSTANCE,
     LABEL_SPEC,
@@ -72,10 +72,13 @@ class DockerRuntime:
     def ensure_network(self, slot: int) -> str:
         return docker_networks.ensure_network(self.engine, slot)
 
+    def tidy(self) -> Sequence[str]:
+        return docker_helper.remove_left(self.engine)
+
     def create(self, spec: AgentSpec) -> Handle:
         body = self._body(spec)
         for _ in range(CREATE_ATTEMPTS):
-            if adopted := self._adopt(spec):
+            if adopted := self._adopt(spec, body):
                 return adopted
             try:
                 made = self.engine.call("create_container_from_config", body, spec.name, limit_s=CREATE_S)
@@ -100,6 +103,8 @@ class DockerRuntime:
         raw = self._ours(handle)
         if raw is None or raw["State"]["Status"] == "created":
             return
+        if raw["State"]["Paused"]:
+            self._unless_absent("unpause", handle.id, limit_s=START_S)  # else it could not hear that it is to end
         whole = max(0, round(grace_s))
         self._unless_absent("stop", handle.id, timeout=whole, limit_s=whole + REMOVE_S)
 
@@ -115,7 +120,8 @@ class DockerRuntime:
         raw = self._ours(handle)
         if raw is None or not raw["State"]["Running"]:
             return ()
-        return docker_hardening.deviations(raw, self._body(spec))
+        paused = ["it is paused"] if raw["State"]["Paused"] else []
+        return paused + docker_hardening.deviations(raw, self._body(spec))
 
     def find(self, tenant: str) -> list[Observed]:
         return [observed(raw) for raw in self._labelled(f"{LABEL_TENANT}={tenant}")]
@@ -168,14 +174,20 @@ class DockerRuntime:
         raw = self._unless_absent("inspect_container", handle.id)
         return raw if raw and labels_of(raw).get(LABEL_INSTANCE) == settings.INSTANCE else None
 
-    def _adopt(self, spec: AgentSpec) -> Handle | None:
+    def _adopt(self, spec: AgentSpec, body: dict[str, Any]) -> Handle | None:
         """The one equal container of the tenant; when there is none, every container of the tenant is removed."""
         mine = self._labelled(f"{LABEL_TENANT}={spec.tenant}")
-        if len(mine) == 1 and _equal(mine[0], spec):
+        if len(mine) == 1 and _equal(mine[0], spec, body) and self._can_start(mine[0]):
             return handle_of(mine[0])
         for raw in mine:
             self._remove(raw["Id"])
         return None
+
+    def _can_start(self, raw: dict[str, Any]) -> bool:
+        """False when its network was removed and made anew: a container is tied to the network's id, not its name."""
+        ids = {network["Id"] for network in self.engine.call("networks")}
+        joined = [network["NetworkID"] for network in raw["NetworkSettings"]["Networks"].values()]
+        return all(network in ids or not network for network in joined)
 
     def _check_name(self, spec: AgentSpec) -> None:
         """RunFailed ``name_conflict`` when what has the name is not this tenant's."""
@@ -208,5 +220,7 @@ class DockerRuntime:
             raise
 
 
-def _equal(raw: dict[str, Any], spec: AgentSpec) -> bool:
-    return labels_of(raw).get(LABEL_SPEC) == spec.fingerprint() and raw["State"]["Status"] in ADOPTABLE
+def _equal(raw: dict[str, Any], spec: AgentSpec, body: dict[str, Any]) -> bool:
+    """By its label, and by what it still is: somebody may have changed it behind our back."""
+    same = labels_of(raw).get(LABEL_SPEC) == spec.fingerprint() and raw["State"]["Status"] in ADOPTABLE
+    return same and not docker_hardening.deviations(raw, body)

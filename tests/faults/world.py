@@ -207,8 +207,9 @@ def own_database() -> Iterator[None]:
 
 
 @contextmanager
-def installed(kind: str = "process") -> Iterator[World]:
-    """A world with its own database, folder, Caddy and ports; everything goes at the end."""
+def installed(kind: str = "process", engine: Path | None = None) -> Iterator[World]:
+    """A world with its own database, folder, Caddy and ports; everything goes at the end. ``engine`` is the socket of
+    another container engine than the one that everybody uses."""
     patch = pytest.MonkeyPatch()
     with override_settings(), own_database(), real_caddy(settings) as caddy:
         caddy.folder.chmod(0o711)
@@ -216,7 +217,7 @@ def installed(kind: str = "process") -> Iterator[World]:
         settings.CADDY_ADMIN = str(wires[0].front)
         settings.ALLOW_UNPRIVILEGED_PROCESS = True
         if kind == "docker":
-            engine = Path(settings.DOCKER_HOST.removeprefix("unix://"))
+            engine = engine or Path(settings.DOCKER_HOST.removeprefix("unix://"))
             wires.append(Wire(caddy.folder / "run" / "engine.sock", engine))
         patch.setattr("tenants.queue.async_task", lambda *a, **k: None)
         patch.setattr(reconcile, "RETRY_DELETE", timedelta(0))
@@ -363,4 +364,3 @@ def assert_steady(world: World) -> None:
     before = world.counts()
     assert (reconcile.sweep(), reconcile.sweep()) == (0, 0), "W6: reconcile acts"
     assert world.counts() == before, "W6: reconcile writes"
-
