@@ -91,6 +91,12 @@ class World:
         )
         return made.tenant
 
+    def restart_caddy(self) -> None:
+        """Killed, and started empty."""
+        self.caddy.kill()
+        with override_settings(CADDY_ADMIN=""):  # its own socket, not the wire's
+            self.caddy.start()
+
     # --- runs ----------------------------------------------------------------------------------------------
 
     def worker(self, run: Run, failpoint: str = "") -> int:
