@@ -163,6 +163,9 @@ def _of_tenant(runtime: Runtime, tenant: Tenant, seen: list[Observed], *, thorou
     cause = _cause(runtime, tenant, current, thorough=thorough)
     if cause:
         found.append(Found(_difference(cause, "repair", tenant), tenant, current))
+    elif tenant.status in (Status.STOPPED, Status.SUSPENDED) and tenant.slot is not None and not _has_folder(tenant):
+        # What it held is gone; its next start makes an empty one, which is for a person to know beforehand.
+        found.append(Found(_difference(services.FOLDER_ABSENT, "report", tenant), tenant))
     return found
 
 
@@ -194,11 +197,15 @@ def _agent_cause(tenant: Tenant, current: Observed | None) -> str:
 
 
 def _folder_cause(runtime: Runtime, tenant: Tenant, *, thorough: bool = False) -> str:
-    if not all(_is_in_place(tenant, part) for part in ("config", "data")):
+    if not _has_folder(tenant):
         return services.FOLDER_ABSENT
     if not (thorough or runtime.folders.cheap):
         return ""  # a helper container for each tenant in each sweep would be the sweep's main work
     return "config_differs" if hash_files(runtime.folders.read_config(tenant.folder)) != tenant.config_hash else ""
+
+
+def _has_folder(tenant: Tenant) -> bool:
+    return all(_is_in_place(tenant, part) for part in ("config", "data"))
 
 
 def _is_in_place(tenant: Tenant, part: str) -> bool:

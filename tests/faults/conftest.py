@@ -9,7 +9,7 @@ from tests.faults.world import installed
 
 @pytest.fixture(scope="module")
 def world(django_test_environment, django_db_blocker):
-    with django_db_blocker.unblock(), installed() as made:
+    with django_db_blocker.unblock(), installed("process") as made:
         yield made
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+
 from django.db.models.functions import Now
 
 from audit.models import AuditEntry
-from tenants import services
+from tenants import reconcile, services
 from tenants.models import Run
 from tenants.runtimes.base import AgentState
 from tenants.states import Reason, RunStatus, Status
@@ -66,3 +68,14 @@ def test_a_deletion_that_fails_after_its_last_write_ends(world):
     with armed("deprovision.free_slot.after=raise"):
         run = world.drive(services.delete(actor=OPERATOR, tenant=tenant))
     assert (run.status, world.fresh(tenant).status) == (RunStatus.FAILED, Status.DELETED)
+
+
+def test_r21_a_folder_that_vanished_under_a_stopped_tenant_is_told_and_nothing_is_started(world):
+    """The random machine: nobody was told, and the next start made an empty one as if nothing had been there."""
+    tenant = world.tenant(deploy=True)
+    world.drive(services.stop(actor=OPERATOR, tenant=tenant))
+    assert reconcile.look(world.node()) == []
+    shutil.rmtree(tenant.folder / "data")
+    found = [item.difference for item in reconcile.look(world.node())]
+    assert [(d.what, d.action, d.slug) for d in found] == [("folder_absent", "report", tenant.slug)]
+    assert reconcile.act(world.node(), reconcile.look(world.node())) == []

@@ -10,7 +10,10 @@ import json
 import logging
 import os
 import secrets
+import shutil
+import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,8 +56,9 @@ class World:
     """``wire`` stands before Caddy's admin socket, ``engine`` before the container engine's, where there is one;
     ``log`` is what the workers have logged."""
 
-    def __init__(self, caddy: RealCaddy, wire: Wire, node: Node, engine: Wire | None = None) -> None:
-        self.caddy, self.wire, self.node, self.engine = caddy, wire, node, engine
+    def __init__(self, caddy: RealCaddy, wire: Wire, nodes: list[Node], engine: Wire | None = None) -> None:
+        self.caddy, self.wire, self.nodes, self.engine = caddy, wire, nodes, engine
+        self.node = nodes[0]
         self.home = caddy.folder
         self.log = self.home / "workers.log"
         self.canaries = [f"canary-{secrets.token_hex(12)}" for _ in range(2)]
@@ -78,7 +82,11 @@ class World:
     def runtime(self) -> Runtime:
         return runtimes.runtime_for(self.node)
 
-    def tenant(self, name: str) -> Tenant:
+    def observed(self) -> list[Observed]:
+        """Every agent of every node, whatever its state."""
+        return [seen for node in self.nodes for seen in runtimes.runtime_for(node).list()]
+
+    def tenant(self, name: str, node: Node | None = None) -> Tenant:
         """A draft whose configuration holds two canary secrets."""
         given = configuration.ConfigInput(
             provider="openai",
@@ -87,7 +95,7 @@ class World:
             channels=(("webhook", {"secret": self.canaries[1]}),),
         )
         made = services.create_tenant(
-            actor=OPERATOR, name=name, plan="pro", runtime=self.node.runtime, config=given, agent="demo"
+            actor=OPERATOR, name=name, plan="pro", runtime=(node or self.node).runtime, config=given, agent="demo"
         )
         return made.tenant
 
@@ -132,9 +140,11 @@ class World:
         for _ in range(TURNS):
             for run in Run.objects.filter(status__in=ACTIVE_RUN):
                 self.drive(run)
-            seen = reconcile.look(self.node, thorough=True)
-            reconcile.act(self.node, seen)
-            what = [d.difference.what for d in seen if d.difference.action != "report"]
+            what = []
+            for node in self.nodes:
+                seen = reconcile.look(node, thorough=True)
+                reconcile.act(node, seen)
+                what += [d.difference.what for d in seen if d.difference.action != "report"]
             what += [d.what for d in reconcile.sync_routes()]
             found += what
             if not what:
@@ -179,7 +189,7 @@ class World:
     def photo(self) -> dict[int, Any]:
         """Handle, start and configuration of each neighbour: what a fault of somebody else must leave alone."""
         rows = Tenant.objects.filter(pk__in=[n.pk for n in self.neighbours]).order_by("pk")
-        seen = {item.tenant: item for item in self.runtime.list()}
+        seen = {item.tenant: item for item in self.observed()}
         return {
             t.pk: (t.status, t.port, t.uid, t.handle, t.config_hash, _life(seen.get(str(t.public_id)))) for t in rows
         }
@@ -188,7 +198,7 @@ class World:
         """Whatever a reconcile that changes nothing leaves as it is."""
         rows = [model.objects.count() for model in (Tenant, Run, StepRecord, AuditEntry, Event)]
         tenants = list(Tenant.objects.order_by("pk").values_list("pk", "status", "desired", "handle", "updated_at"))
-        agents = sorted((s.handle.id, s.state, str(s.started_at)) for s in self.runtime.list())
+        agents = sorted((s.handle.id, s.state, str(s.started_at)) for s in self.observed())
         return rows, tenants, agents, self.caddy.server()
 
 
@@ -197,12 +207,14 @@ def _life(seen: Observed | None) -> Any:
 
 
 @contextmanager
-def own_database() -> Iterator[None]:
-    """A database of this world's own: a test's rows are emptied between tests, and these must stay."""
+def own_database(folder: Path) -> Iterator[None]:
+    """A database of this world's own: a test's rows are emptied between tests, and these must stay. A database file
+    lies in ``folder``, where the disk may be full."""
     before, test = connection.settings_dict["NAME"], connection.settings_dict["TEST"]
-    name = f"{test['NAME'] or 'test_zcplatform'}-{secrets.token_hex(4)}"
+    name = f"test_world_{secrets.token_hex(4)}"
     connections.close_all()
-    connection.settings_dict["TEST"] = {**test, "NAME": name}
+    file = str(folder / "world.db")
+    connection.settings_dict["TEST"] = {**test, "NAME": file if connection.vendor == "sqlite" else name}
     try:
         connection.creation.create_test_db(verbosity=0, autoclobber=True, serialize=False)
         yield
@@ -213,40 +225,69 @@ def own_database() -> Iterator[None]:
 
 
 @contextmanager
-def installed(kind: str = "process", engine: Path | None = None) -> Iterator[World]:
-    """A world with its own database, folder, Caddy and ports; everything goes at the end. ``engine`` is the socket of
-    another container engine than the one that everybody uses."""
-    patch = pytest.MonkeyPatch()
-    with override_settings(), own_database(), real_caddy(settings) as caddy:
-        caddy.folder.chmod(0o711)
-        wires = [Wire(caddy.folder / "run" / "wire.sock", caddy.socket)]
+def small_disk(size_mb: int) -> Iterator[Path]:
+    """A folder on a real file system of so many MB; needs root."""
+    folder = Path(tempfile.mkdtemp(prefix="zct-small-"))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_mb}m", "zcplatform-test", folder], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+        folder.rmdir()
+
+
+@contextmanager
+def removed_at_the_end(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder)
+
+
+def _node(kind: str, endpoint: str) -> Node:
+    first, last = {"process": ports.PROCESSES, "docker": ports.CONTAINERS}[kind]
+    return NodeFactory(name=f"fire-{kind}", runtime=kind, endpoint=endpoint, port_first=first, port_last=last)
+
+
+@contextmanager
+def installed(*kinds: str, engine: Path | None = None, disk: Path | None = None) -> Iterator[World]:
+    """A world with a node of each of ``kinds`` and its own database, folder, Caddy and ports; everything goes at the
+    end. ``engine`` is the socket of another container engine than the one that everybody uses."""
+    patch, folder = pytest.MonkeyPatch(), Path(tempfile.mkdtemp(prefix="zct-fire-", dir=disk))
+    folder.chmod(0o711)
+    with removed_at_the_end(folder), override_settings(), own_database(folder), real_caddy(settings, folder) as caddy:
+        ends = Path(tempfile.mkdtemp(prefix="zcw-"))  # never on the disk that is filled
+        wires = [Wire(ends / "caddy.sock", caddy.socket)]
         settings.CADDY_ADMIN = str(wires[0].front)
         settings.ALLOW_UNPRIVILEGED_PROCESS = True
-        if kind == "docker":
-            engine = engine or Path(settings.DOCKER_HOST.removeprefix("unix://"))
-            wires.append(Wire(caddy.folder / "run" / "engine.sock", engine))
+        if "docker" in kinds:
+            back = engine or Path(settings.DOCKER_HOST.removeprefix("unix://"))
+            wires.append(Wire(ends / "engine.sock", back))
         patch.setattr("tenants.queue.async_task", lambda *a, **k: None)
         patch.setattr(reconcile, "RETRY_DELETE", timedelta(0))
         runtimes._driver.cache_clear()
         create_keyring(actor=SYSTEM)
         PlanFactory()
         PlanFactory(slug="big", name="Big", memory_limit_mb=2_048)
-        first, last = {"process": ports.PROCESSES, "docker": ports.CONTAINERS}[kind]
-        endpoint = f"unix://{wires[1].front}" if wires[1:] else ""
-        node = NodeFactory(name="fire", runtime=kind, endpoint=endpoint, port_first=first, port_last=last)
+        nodes = [_node(kind, f"unix://{wires[1].front}" if kind == "docker" else "") for kind in kinds]
         try:
-            yield World(caddy, wires[0], node, wires[1] if wires[1:] else None)
+            yield World(caddy, wires[0], nodes, wires[1] if wires[1:] else None)
             assert verify_chain().fault is None, "W7: the whole chain"
         finally:
             for wire in wires:
                 wire.heal()
-            runtime = runtimes.runtime_for(node)
-            for seen in runtime.list():
-                runtime.remove(seen.handle)
-            runtime.remove_unused_networks()
+            for node in nodes:
+                clear(runtimes.runtime_for(node))
             for wire in wires:
                 wire.down()
+            shutil.rmtree(ends)
             patch.undo()
+
+
+def clear(runtime: Runtime) -> None:
+    for seen in runtime.list():
+        runtime.remove(seen.handle)
+    runtime.remove_unused_networks()
 
 
 # --- what must be true ----------------------------------------------------------------------------------------
@@ -254,7 +295,7 @@ def installed(kind: str = "process", engine: Path | None = None) -> Iterator[Wor
 
 def assert_world(world: World, *, steady: bool = True) -> None:
     """W1-W8 of the fault catalogue. With ``steady`` no run is active, and reconcile agrees and changes nothing."""
-    agents = {item.tenant: item for item in world.runtime.list()}
+    agents = {item.tenant: item for item in world.observed()}
     alive = list(Tenant.objects.alive().select_related("node", "plan"))
     assert_agents(world, alive, agents)
     assert_slots(alive)
@@ -270,7 +311,7 @@ def assert_world(world: World, *, steady: bool = True) -> None:
 
 def assert_agents(world: World, alive: list[Tenant], agents: dict[str, Observed]) -> None:
     """W1: one agent per row at most, and it is the one that the row names."""
-    assert len(agents) == len(world.runtime.list()), "W1: two agents of one tenant"
+    assert len(agents) == len(world.observed()), "W1: two agents of one tenant"
     rows = {str(t.public_id): t for t in alive}
     for public_id, seen in agents.items():
         assert public_id in rows, f"W1: an agent of no living tenant: {seen}"
@@ -282,7 +323,7 @@ def assert_agents(world: World, alive: list[Tenant], agents: dict[str, Observed]
 def assert_slots(alive: list[Tenant]) -> None:
     """W2: nobody shares a port or a uid, and deleted rows hold none."""
     for name in ("slot", "port", "uid"):
-        held = Counter(value for t in alive if (value := getattr(t, name)) is not None)
+        held = Counter((t.node_id, value) for t in alive if (value := getattr(t, name)) is not None)
         assert [value for value, times in held.items() if times > 1] == [], f"W2: {name} is held twice"
     gone = Tenant.objects.filter(status=Status.DELETED).exclude(slot=None, port=None, uid=None)
     assert not gone.exists(), "W2: a deleted tenant holds a slot"
@@ -305,8 +346,8 @@ def dials(server: Any) -> dict[str, int]:
 
 
 def assert_disk(world: World, alive: list[Tenant]) -> None:
-    """W4: a folder for each tenant that ever got one, the tenant's alone; nothing half written."""
-    wanted = {str(t.public_id) for t in alive if t.slot is not None and t.status not in (Status.ERROR, Status.DELETING)}
+    """W4: a folder for each tenant that runs, the tenant's alone; nobody else's, and nothing half written."""
+    wanted = {str(t.public_id) for t in alive if t.status == Status.RUNNING}
     there = {path.name for path in (world.home / "tenants").glob("*")}
     assert wanted <= there, "W4: a folder is missing"
     assert there <= {str(t.public_id) for t in alive}, "W4: a folder of nobody"
@@ -366,7 +407,9 @@ def assert_no_canary(world: World) -> None:
 def assert_steady(world: World) -> None:
     """W6: reconcile finds nothing, and neither the first nor the second pass writes anything."""
     assert not Run.objects.filter(status__in=ACTIVE_RUN).exists(), "W6: a run is still active"
-    assert [f.difference for f in reconcile.look(world.node, thorough=True)] == [], "W6"
+    found = [f.difference for node in world.nodes for f in reconcile.look(node, thorough=True)]
+    reports = [difference for difference in found if difference.action == "report"]
+    assert found == reports, "W6"
     before = world.counts()
-    assert (reconcile.sweep(), reconcile.sweep()) == (0, 0), "W6: reconcile acts"
+    assert (reconcile.sweep(), reconcile.sweep()) == (len(reports), len(reports)), "W6: reconcile acts"
     assert world.counts() == before, "W6: reconcile writes"
