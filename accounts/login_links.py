@@ -65,7 +65,9 @@ def consume_login_link(token: str, *, ip: str = "", request_id: str = "") -> Use
 
 
 def _usable(now: datetime) -> dict[str, object]:
-    return {"used_at": None, "expires_at__gt": now, "user__is_active": True}
+    # The user by a subquery, not by a join: with a join Django moves all conditions of an UPDATE into a subquery, and
+    # PostgreSQL does not look at that again after waiting for another's lock. All waiting callers would win.
+    return {"used_at": None, "expires_at__gt": now, "user__in": User.objects.filter(is_active=True)}
 
 
 def _hash(token: str) -> str:

@@ -34,7 +34,11 @@ def find_tenant(name: str) -> Tenant:
     """A living tenant by slug or public id; NotFound otherwise."""
     rows = Tenant.objects.alive().select_related("node", "plan", "config")
     public_id = _uuid(name)
-    tenant = rows.filter(public_id=public_id).first() if public_id else rows.filter(slug=name).first()
+    if public_id:
+        rows = rows.filter(public_id=public_id)
+    else:
+        rows = rows.filter(slug=name) if "\0" not in name else rows.none()  # PostgreSQL compares nothing with a NUL
+    tenant = rows.first()
     if tenant is None:
         raise NotFound(f"There is no tenant “{name}”.")
     return tenant

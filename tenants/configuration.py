@@ -10,6 +10,7 @@ from django.db import transaction
 
 from tenants import channels as schemas
 from tenants import providers, secrets
+from tenants.access import require
 from tenants.agents import agent_kind
 from tenants.models import Channel, Run, Tenant
 from tenants.runs import change
@@ -53,6 +54,7 @@ def check(agent: str, given: ConfigInput, current: Tenant | None = None) -> Chec
 
 def update(*, actor: Actor, tenant: Tenant, given: ConfigInput) -> Run | None:
     """Change the configuration and apply it; None when the tenant is down. Conflict ``run_active``."""
+    require(actor, "config.update", tenant)  # what is refused would tell of the tenant
     checked = check(tenant.agent_kind, given, tenant)
     return change(
         tenant,
@@ -66,6 +68,7 @@ def update(*, actor: Actor, tenant: Tenant, given: ConfigInput) -> Run | None:
 
 def add_channel(*, actor: Actor, tenant: Tenant, kind: str, values: Mapping[str, Any]) -> tuple[Channel, Run | None]:
     """Add a channel and apply it. Forbidden ``plan_limit``, InvalidField, Conflict ``run_active``."""
+    require(actor, "channels.update", tenant)  # as above
     checked = _check_channel(tenant.agent_kind, kind, values)
     added: list[Channel] = []
     run = change(
@@ -85,6 +88,7 @@ def update_channel(
 ) -> Run | None:
     """Change some fields of a channel; secrets that are not given stay. NotFound when it is gone."""
     tenant = channel.tenant
+    require(actor, "channels.update", tenant)  # as above
     config, opened = schemas.validate(channel.channel_type, values, partial=True)
 
     def prepare(row: Tenant) -> None:

@@ -21,14 +21,16 @@ def desired() -> list[Route]:
     return [
         Route(str(public_id), slug, port, agent_kind(kind).public_paths)
         for public_id, slug, port, kind in rows
-        if _may_be_routed(slug)
+        if _may_be_routed(slug, kind)
     ]
 
 
-def _may_be_routed(slug: str) -> bool:
-    """A name that became reserved after the tenant was made must not keep everybody else from being routed."""
+def _may_be_routed(slug: str, kind: str) -> bool:
+    """A name that became reserved after the tenant was made, or an agent kind that the settings no longer have, must
+    not keep everybody else from being routed."""
     try:
         check_slug(slug)
+        agent_kind(kind)
     except InvalidField as error:
         log.error("tenant is not routed", extra={"slug": slug, "type": error.type})
         return False

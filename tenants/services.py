@@ -65,7 +65,8 @@ def create_tenant(
 
     Forbidden unless the actor is unrestricted or sign-up is open, and ``plan_not_offered`` for a plan that is not
     among ``SIGNUP_PLANS``; InvalidField ``plan_too_small``,
-    ``invalid_slug``, ``reserved_slug``, ``invalid_field``; Conflict ``slug_taken`` for a slug that was asked for.
+    ``invalid_slug``, ``reserved_slug``, ``invalid_field``, with ``deploy_now`` ``model_required``; Conflict
+    ``slug_taken`` for a slug that was asked for.
     """
     _check_may_create(actor, plan)
     name = check_text(name, field="name", max_length=100, required=True)
@@ -88,7 +89,8 @@ def create_tenant(
 
 
 def deploy(*, actor: Actor, tenant: Tenant) -> Run:
-    """Bring the tenant up. The same run while one is active; Conflict ``held`` or ``tenant_deleting``."""
+    """Bring the tenant up. The same run while one is active; Conflict ``held`` or ``tenant_deleting``, InvalidField
+    ``model_required`` for an agent that can't start without one."""
     return ask(tenant, RunKind.PROVISION, "tenant.deploy", actor=actor, prepare=_to_running)
 
 
@@ -151,9 +153,9 @@ def resize(*, actor: Actor, tenant: Tenant, plan: str) -> Run | None:
     already has more channels or members than the plan allows.
     """
     chosen = _plan(plan)
-    _check_fits(tenant.agent_kind, chosen)
 
     def prepare(row: Tenant) -> None:
+        _check_fits(row.agent_kind, chosen)
         _check_counts(row, chosen)
         save(row, plan_id=chosen.pk)
 
@@ -220,8 +222,19 @@ def _refuse_held(row: Tenant) -> None:
         raise Conflict(f"This tenant is suspended ({held} hold); reactivate it first.", type="held", holds=held)
 
 
+def _refuse_without_model(row: Tenant) -> None:
+    kind = agent_kind(row.agent_kind)
+    if kind.needs_model and not row.config.provider_name:
+        raise InvalidField(
+            f"{kind.label} needs a model: name a provider, a model and the provider's key.",
+            type="model_required",
+            field="provider",
+        )
+
+
 def _to_running(row: Tenant) -> None:
     _refuse_held(row)
+    _refuse_without_model(row)
     save(row, desired=Desired.RUNNING)
     set_status(row, Status.DEPLOYING)
 

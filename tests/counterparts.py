@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-RESERVED = {"postgres", "redis", "chromium", "agents"}  # names that later parts of the suite will use
+RESERVED = {"redis", "chromium", "agents"}  # names that later parts of the suite will use
 CADDY_MIN = (2, 11)
 
 
@@ -44,6 +44,18 @@ def caddy_missing() -> str:
     return ""
 
 
+def sqlite_missing() -> str:
+    """The suite runs on the database that it is given; what is about SQLite's own file is left out elsewhere."""
+    from django.db import connection
+
+    return "" if connection.vendor == "sqlite" else f"the database is {connection.vendor}"
+
+
+def postgres_missing() -> str:
+    """Whether PostgreSQL's programs are here: ``.ci/postgres`` makes a cluster of its own with them."""
+    return "" if any(Path("/usr/lib/postgresql").glob("*/bin/initdb")) else "PostgreSQL's server is not installed"
+
+
 def slow_missing() -> str:
     return "" if os.environ.get("ZC_SLOW") == "1" else "runs with ZC_SLOW=1"
 
@@ -55,7 +67,9 @@ def root_missing() -> str:
 PROBES: dict[str, Callable[[], str]] = {
     "docker": docker_missing,
     "caddy": caddy_missing,
+    "postgres": postgres_missing,
     "slow": slow_missing,
+    "sqlite": sqlite_missing,
     "root": root_missing,
 }
 

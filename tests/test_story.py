@@ -19,6 +19,7 @@ import docker
 import httpx
 import pytest
 
+from tests import ports
 from zcplatform.demo import Demo
 
 pytestmark = [pytest.mark.docker, pytest.mark.caddy, pytest.mark.timeout(600)]
@@ -36,14 +37,14 @@ class Installation(Demo):
     """The demo's own way of bringing a platform up, with another story to tell."""
 
     def __init__(self, home: Path) -> None:
-        super().__init__("docker", home, lambda _line: None, ports=(18_180, 18_543))
+        super().__init__("docker", home, lambda _line: None, ports=(0, 0))
         self.env = (
             without_the_suite()
             | self._settings()
             | {
-                "ZCPLATFORM_CONTAINER_PREFIX": "zcstory",
+                "ZCPLATFORM_CONTAINER_PREFIX": f"zcs{os.getpid()}",  # two suites may run on one engine
                 "ZCPLATFORM_SUBNET_POOL": "10.217.0.0/16",
-                "ZCPLATFORM_PORT_RANGE": "25001-25100",
+                "ZCPLATFORM_PORT_RANGE": "{}-{}".format(*ports.CONTAINERS),
                 "STORY_KEY": CANARY,
             }
         )
@@ -217,6 +218,7 @@ def test_g12_from_inside_a_tenant_nothing_of_the_platform_and_no_other_tenant_is
     assert result.exit_code == 0, result.output
     assert json.loads(result.output) == [], "reached from inside"
     # The same targets answer from the host, so that the probe above could have failed.
+    assert [path for path in paths if not os.path.exists(path)] == []
     for host, wanted in (("127.0.0.1", port), ("127.0.0.1", place.web), ("127.0.0.1", place.proxy)):
         socket.create_connection((host, wanted), 2).close()
 

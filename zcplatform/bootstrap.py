@@ -22,9 +22,13 @@ Say = Callable[[str, str], None]
 def bootstrap(*, admin_email: str, say: Say) -> None:
     """Make folders, keys, database, plans, node, super-admin and schedules; look at the engine.
 
-    Misconfigured or DependencyDown when a part can't be done; running it again goes on from there.
+    InvalidField for an address that is none. Misconfigured or DependencyDown when a part can't be done; running it
+    again goes on from there.
     """
-    for name, part in _parts(admin_email):
+    from accounts.emails import normalise_email
+
+    address = normalise_email(admin_email)  # before anything is made
+    for name, part in _parts(address):
         say(name, part())
 
 
@@ -124,13 +128,11 @@ def _engine() -> str:
     )
 
 
-def _super_admin(email: str) -> str:
-    from accounts.emails import normalise_email
+def _super_admin(address: str) -> str:
     from accounts.models import User
     from accounts.services import create_user
     from zcplatform.lib.actors import OPERATOR
 
-    address = normalise_email(email)
     user = User.objects.filter(email=address).first()
     if user is None:
         create_user(address, actor=OPERATOR, is_superuser=True)

@@ -269,4 +269,4 @@ for _secret in (
     EMAIL_HOST_PASSWORD,
     str(DATABASES["default"].get("PASSWORD") or ""),
 ):
-    remember(_secret)
+    remember(_secret, for_good=True)

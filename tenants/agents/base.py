@@ -84,6 +84,8 @@ class AgentKind(Protocol):
     """What a manager may run with exec: argv prefixes."""
     channels: frozenset[str]
     """The channel kinds that this agent can carry."""
+    needs_model: bool
+    """Whether the program can't start without a provider and a model."""
     health_path: str
     metrics_path: str | None
 

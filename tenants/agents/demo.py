@@ -51,6 +51,7 @@ class DemoAgent(OpenAIChat):
     public_paths = ("/ws", "/webhook")
     diagnostic_commands = ((PYTHON_IN_IMAGE, "--version"),)
     channels = frozenset(CHANNELS)
+    needs_model = False
     health_path = "/health"
     metrics_path: str | None = "/metrics"
     chat_model = "demo"

@@ -52,6 +52,7 @@ class NanobotAgent(OpenAIChat):
     public_paths: tuple[str, ...] = ()
     diagnostic_commands = (("nanobot", "--version"), ("nanobot", "status"))
     channels: frozenset[str] = frozenset()
+    needs_model = True
     health_path = "/health"
     metrics_path: str | None = None
 

@@ -43,6 +43,7 @@ class OpenClawAgent(OpenAIChat):
     public_paths: tuple[str, ...] = ()
     diagnostic_commands = (("node", PROGRAM_IN_IMAGE, "--version"), ("node", PROGRAM_IN_IMAGE, "status"))
     channels = frozenset(_SECRETS)
+    needs_model = True
     health_path = "/healthz"  # /readyz turns 503 when a channel's account is broken, which no restart mends
     metrics_path: str | None = None
     chat_model = "openclaw"

@@ -49,6 +49,7 @@ class ZeroClawAgent:
     public_paths = ("/whatsapp",)
     diagnostic_commands = (("zeroclaw", "status"), ("zeroclaw", "--version"))
     channels = frozenset(CHANNELS) - {"slack", "webhook"}
+    needs_model = True
     health_path = "/health"
     metrics_path: str | None = "/metrics"
 

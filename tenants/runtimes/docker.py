@@ -175,7 +175,8 @@ class DockerRuntime:
         return raw if raw and labels_of(raw).get(LABEL_INSTANCE) == settings.INSTANCE else None
 
     def _adopt(self, spec: AgentSpec, body: dict[str, Any]) -> Handle | None:
-        """The one equal container of the tenant; when there is none, every container of the tenant is removed."""
+        """The one equal container of the tenant; when there is none, every container of the tenant is removed. One
+        that was loosened since it was made is not equal, whatever its label says."""
         mine = self._labelled(f"{LABEL_TENANT}={spec.tenant}")
         if len(mine) == 1 and _equal(mine[0], spec, body) and self._can_start(mine[0]):
             return handle_of(mine[0])

@@ -97,10 +97,9 @@ def test_j1_update_and_delete_are_refused_by_the_orm_and_by_raw_sql(db):
     assert AuditEntry.objects.get().action == "tenant.create"
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("unique", ["id", "hash"])
 def test_j1_insert_or_replace_is_refused_too(db, unique):
-    if connection.vendor != "sqlite":
-        pytest.skip("only SQLite has it")
     entry = note()
     values = {field.attname: getattr(entry, field.attname) for field in AuditEntry._meta.fields}
     values |= {"id": 9, "hash": "0" * 64, "action": "login.success"} | {unique: values[unique]}

@@ -23,7 +23,7 @@ from tenants.provisioning import steps
 from tenants.provisioning.plans import PROCEDURE
 from tenants.provisioning.runner import execute
 from tenants.runtimes.base import AgentState
-from tenants.states import RunStatus, Status
+from tenants.states import RunStatus, Status, StepStatus
 from tests import ports
 from tests.factories import NodeFactory, PlanFactory
 from zcplatform.lib import failpoints
@@ -134,6 +134,48 @@ def test_a_deletion_whose_worker_is_killed_is_taken_over_and_ends(node, step, wh
     assert_world(node)
     tenant.refresh_from_db()
     assert (tenant.status, tenant.slot) == (Status.DELETED, None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "step", "where"),
+    [
+        ("restart", "withdraw_route", "after"),
+        ("restart", "stop", "after"),
+        ("resize", "retire_stale", "after"),
+        ("resize", "create", "after"),
+        ("rotate-secrets", "rotate_agent_token", "after"),
+        ("rotate-secrets", "render_config", "after"),
+    ],
+)
+def test_a_change_whose_worker_is_killed_is_taken_over_and_ends(node, kind, step, where):
+    PlanFactory(slug="big", name="Big", memory_limit_mb=2048)
+    tenant = new_tenant()
+    take_over(services.deploy(actor=OPERATOR, tenant=tenant))
+    asked = {
+        "restart": lambda: services.restart(actor=OPERATOR, tenant=tenant),
+        "resize": lambda: services.resize(actor=OPERATOR, tenant=tenant, plan="big"),
+        "rotate-secrets": lambda: services.rotate_secrets(actor=OPERATOR, tenant=tenant).run,
+    }
+    run = asked[kind]()
+    assert in_a_worker(run, f"{kind}.{step}.{where}") == signal.SIGKILL
+    take_over(run)
+    assert run.status == RunStatus.SUCCEEDED
+    assert_world(node)
+
+
+@pytest.mark.parametrize("undone", ["create", "publish_route"])
+def test_a_worker_that_is_killed_while_it_undoes_is_taken_over_and_the_first_error_stays(node, undone):
+    tenant = new_tenant()
+    run = services.deploy(actor=OPERATOR, tenant=tenant)
+    failing = "provision.mark_running.before=raise"
+    assert in_a_worker(run, f"{failing},provision.{undone}.undo") == signal.SIGKILL
+    take_over(run)
+    assert run.status == RunStatus.FAILED
+    assert run.steps.get(name="mark_running").status == StepStatus.FAILED
+    tenant = Tenant.objects.select_related("node").get(pk=tenant.pk)
+    assert (tenant.status, tenant.routed, tenant.handle) == (Status.ERROR, False, None)
+    assert runtimes.runtime_for(node).list() == []
+    assert reconcile.look(node) == []
 
 
 def test_a_frozen_worker_that_was_overtaken_and_thaws_writes_and_does_nothing(node):

@@ -12,6 +12,7 @@ from django.core.management import CommandError, call_command
 from django.db import connections
 
 from tests import processes
+from tests.postgres import database_url
 from vault import keyring
 from vault.models import Secret
 
@@ -77,15 +78,12 @@ def test_secrets_that_do_not_open_exit_with_4(vault, put):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_killed_command_is_finished_by_the_next_one(vault, put, settings):
+def test_a_killed_command_is_finished_by_the_next_one(vault, put):
     secrets = [put(f"value-number-{number:06}") for number in range(3)]
     connections.close_all()
-    database = settings.DATABASES["default"]
-    if not database["ENGINE"].endswith("sqlite3"):
-        pytest.skip("the command is pointed to the test's SQLite file")
     environment = os.environ | {
         "ZCPLATFORM_VAULT_KEY_FILE": str(vault),
-        "ZCPLATFORM_DATABASE_URL": f"sqlite:///{connections['default'].settings_dict['NAME']}",
+        "ZCPLATFORM_DATABASE_URL": database_url(),
     }
     command = [sys.executable, "manage.py", "rotate_key", "--json"]
 

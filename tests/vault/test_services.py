@@ -121,6 +121,18 @@ def test_i2_a_version_column_that_contradicts_the_ciphertext_is_refused(vault, p
     assert refused(lambda: read(secret)) == "vault_tampered"
 
 
+def test_i3_an_older_ciphertext_that_is_put_back_opens_only_under_its_own_version(vault, put, read):
+    """A row rolled back whole looks intact, as SECURITY.md says; one whose version has moved on does not open."""
+    secret = put()
+    old = Secret.objects.get(pk=secret.pk).ciphertext
+    services.replace(secret, SecretStr("sk-the-next-value"), actor=OPERATOR)
+    Secret.objects.filter(pk=secret.pk).update(ciphertext=old)
+    assert read(secret) == "sk-0123456789abcdef"
+    services.rotate()
+    Secret.objects.filter(pk=secret.pk).update(ciphertext=old)
+    assert refused(lambda: read(secret)) == "vault_tampered"
+
+
 @pytest.mark.parametrize("text", ["", "plain text", "v1:AAAA:AAAA", "v2:{rest}"])
 @pytest.mark.django_db(transaction=True)
 def test_i4_a_damaged_value_is_an_audited_fault_and_never_a_value(vault, put, read, text):

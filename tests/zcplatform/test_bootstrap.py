@@ -68,10 +68,12 @@ def test_bootstrap_again_replaces_nothing(made):
     assert made.keys() == before
 
 
-def test_bootstrap_refuses_an_address_that_is_none(made):
-    refused = made.bootstrap(email="nobody")
+def test_bootstrap_refuses_an_address_that_is_none_and_makes_nothing(tmp_path):
+    there = Installation(tmp_path / "home")
+    refused = there.bootstrap(email="nobody")
     assert refused.returncode == 1
     assert refused.stderr.strip() == "CommandError: That is not an e-mail address."
+    assert not there.folder.exists()
 
 
 def test_bootstrap_without_an_address_is_wrong_usage(made):

@@ -139,6 +139,7 @@ def test_a_disk_that_fills_up(sound, monkeypatch, used, level):
     assert [found_level for found_level, _, _ in found("disk")] == ([level] if level else [])
 
 
+@pytest.mark.sqlite
 def test_a_database_that_others_can_read(sound):
     path = Path(connection.settings_dict["NAME"])
     path.chmod(0o640)
@@ -154,6 +155,7 @@ def test_a_database_that_is_not_migrated_is_one_fault_and_not_ten(sound, monkeyp
     assert {f.check for f in doctor.examine()} == {check.name for check in doctor.CHECKS if not check.needs_rows}
 
 
+@pytest.mark.sqlite
 def test_a_damaged_database(sound, tmp_path, monkeypatch):
     """A real one: a page of a copy is overwritten, and the copy is looked at."""
     copy = tmp_path / "copy.db"
@@ -251,7 +253,8 @@ def test_agents_that_share_the_platforms_user(sound, monkeypatch, allowed, level
     monkeypatch.setattr(fakes.FakeRuntime, "check", lambda _self: EngineInfo("process", "6.1", detail))
     (found_level, what, todo), *_ = found("engine")
     assert (found_level, "/srv/closed is closed to others" in what) == (level, True)
-    assert todo.startswith("Run: chmod o+x /srv/closed")
+    assert todo.startswith("Let others pass through it: chmod o+x /srv/closed.")
+    assert ("ZCPLATFORM_ALLOW_UNPRIVILEGED_PROCESS" in todo) == (not allowed)  # no flag is advised that is set already
 
 
 def test_a_router_that_does_not_answer(sound, monkeypatch):

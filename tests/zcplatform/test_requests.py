@@ -259,6 +259,12 @@ def beat(name, age):
     Heartbeat.objects.update_or_create(name=name, defaults={"beat_at": Now() - timedelta(seconds=age)})
 
 
+@pytest.mark.parametrize("address", ["/health", "/healthz", "/readyz"])
+def test_another_method_is_told_so(db, address):
+    answer = Client(enforce_csrf_checks=True).post(address)
+    assert (answer.status_code, answer["Allow"]) == (405, "GET, HEAD")
+
+
 @pytest.mark.parametrize("address", ["/health", "/healthz", "/api/health"])
 def test_health_is_one_word_and_needs_no_database(web, address, django_assert_num_queries):
     with django_assert_num_queries(0):

@@ -95,10 +95,9 @@ def test_platform_toml_is_read_and_the_environment_wins(home):
 )
 def test_a_bad_value_stops_the_start_and_names_its_variable(home, name, value):
     done = manage(home, "check", **{name: value})
-    assert done.returncode != 0
-    last = done.stderr.strip().splitlines()[-1]
-    assert "ImproperlyConfigured" in last
-    assert f"ZCPLATFORM_{name}" in last
+    assert done.returncode == 1
+    (line,) = done.stderr.strip().splitlines()
+    assert f"ZCPLATFORM_{name}" in line
     assert "canary-71" not in done.stderr
 
 

@@ -54,9 +54,12 @@ def _of_process(node: Node, info: EngineInfo) -> Looked:
     closed = info.detail["closed"]
     why = f"{closed} is closed to others" if closed else "the platform does not run as root"
     what = f"Node {node.name}: agents can't have users of their own, since {why}."
-    todo = f"Run: chmod o+x {closed}" if closed else "Use the runtime docker, or run as root."
+    todo = f"Let others pass through it: chmod o+x {closed}." if closed else "Use the runtime docker, or run as root."
+    if info.detail["allowed"]:
+        yield "warning", what, todo
+        return
     todo += " To try things out, ZCPLATFORM_ALLOW_UNPRIVILEGED_PROCESS=1 lets them share the platform's user."
-    yield "warning" if info.detail["allowed"] else "error", what, todo
+    yield "error", what, todo
 
 
 def routing() -> Looked:

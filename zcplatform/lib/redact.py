@@ -16,6 +16,7 @@ _SECRET_KEY = re.compile(
     re.IGNORECASE,
 )
 _known: OrderedDict[str, None] = OrderedDict()
+_own: set[str] = set()  # the platform's, which no number of tenants' secrets may push out
 
 
 class SecretStr:
@@ -45,9 +46,13 @@ class SecretStr:
         return bool(self._value)
 
 
-def remember(value: str) -> None:
-    """Treat ``value`` as a secret from now on, in this process; the oldest of 5,000 are forgotten."""
+def remember(value: str, *, for_good: bool = False) -> None:
+    """Treat ``value`` as a secret from now on, in this process. The oldest of 5,000 are forgotten, but not those
+    that are remembered ``for_good``."""
     if len(value) < MIN_VALUE_LENGTH:
+        return
+    if for_good:
+        _own.add(value)
         return
     _known[value] = None
     _known.move_to_end(value)
@@ -57,9 +62,10 @@ def remember(value: str) -> None:
 
 def scrub(text: str) -> str:
     """``text`` with every remembered secret replaced."""
-    for value in _known:
-        if value in text:
-            text = text.replace(value, MASK)
+    # A copy, since other threads remember meanwhile; the longest first, or the rest of a secret that begins with
+    # another one would stay.
+    for value in sorted((value for value in (*_own, *_known) if value in text), key=len, reverse=True):
+        text = text.replace(value, MASK)
     return text
 
 

@@ -31,6 +31,19 @@ def test_r10_four_processes_create_one_container(docker_bench):
     assert [seen.handle for seen in docker_bench.runtime.find(spec.tenant)] == handles[:1]
 
 
+def test_g10_a_container_that_was_loosened_is_replaced_and_not_adopted(docker_bench):
+    spec = docker_bench.make_spec()
+    runtime = docker_bench.runtime
+    made = runtime.create(spec)
+    assert runtime.create(spec) == made
+    runtime.engine.call("update_container", made.id, mem_limit=3 << 30, memswap_limit=3 << 30)
+    again = runtime.create(spec)
+    assert again.id != made.id
+    assert runtime.inspect(made).state == AgentState.ABSENT
+    runtime.start(again)
+    assert runtime.deviations(spec, again) == []
+
+
 def test_r6_a_container_that_appears_between_look_and_create_is_adopted(docker_bench, monkeypatch):
     spec = docker_bench.make_spec()
     call, made = Engine.call, []

@@ -20,7 +20,7 @@ class Command(PlatformCommand):
             return not errors
         for finding in findings:
             self._tell(finding)
-        self.stdout.write(f"{errors} errors, {warnings} warnings")
+        self.stdout.write(f"{_count(errors, 'error')}, {_count(warnings, 'warning')}")
         return not errors
 
     def _tell(self, finding: Finding) -> None:
@@ -28,3 +28,7 @@ class Command(PlatformCommand):
         self.stdout.write(f"{style(MARKS[finding.level])} {finding.check:<10} {finding.what}")
         if finding.todo:
             self.stdout.write(f"{'':<13}→ {finding.todo}")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
