@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from tenants import configuration, reconcile, runtimes, services
-from tenants.models import QuarantinedPort, Run, Tenant
+from tenants.models import Node, QuarantinedPort, Run, Tenant
 from tenants.provisioning.plans import PROCEDURE
 from tenants.provisioning.runner import execute
 from tenants.states import ACTIVE_RUN, Desired, RunStatus, Status
@@ -350,6 +350,7 @@ class Machine(RuleBasedStateMachine):
             self.world.engine.heal()
         self._give_back()
         QuarantinedPort.objects.all().delete()  # an hour has passed
+        Node.objects.update(lease_until=None)  # and the lease of a sweep that a full disk kept from giving it back
         began = time.monotonic()
         self.world.settle()
         self._thaw()

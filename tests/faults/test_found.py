@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 
+import pytest
 from django.db.models.functions import Now
 
 from audit.models import AuditEntry
 from tenants import reconcile, services
+from tenants.folders import DirectFolders
 from tenants.models import Run
 from tenants.runtimes.base import AgentState
+from tenants.runtimes.rundir import RunDir
 from tenants.states import Reason, RunStatus, Status
 from tests.tenants.conftest import world  # noqa: F401 - a fixture
 from zcplatform.lib.actors import OPERATOR
-from zcplatform.lib.errors import BadUpstream
+from zcplatform.lib.errors import BadUpstream, DependencyDown
 from zcplatform.lib.failpoints import armed
 
 # ruff: noqa: F811
@@ -79,3 +83,26 @@ def test_r21_a_folder_that_vanished_under_a_stopped_tenant_is_told_and_nothing_i
     found = [item.difference for item in reconcile.look(world.node())]
     assert [(d.what, d.action, d.slug) for d in found] == [("folder_absent", "report", tenant.slug)]
     assert reconcile.act(world.node(), reconcile.look(world.node())) == []
+
+
+@pytest.mark.parametrize("module", ["folders", "runtimes.rundir"])
+def test_r2_a_full_disk_leaves_no_half_file(world, monkeypatch, module, tmp_path):
+    """The random machine, seed 3: what could not be written whole stayed under its temporary name."""
+    tenant = world.tenant(deploy=True)
+
+    def full(_descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    record = {"instance": "x"}
+    run = RunDir(str(tenant.public_id))
+    run.write_record(record)
+    with monkeypatch.context() as patch:
+        patch.setattr(f"tenants.{module}.os.fsync", full)
+        with pytest.raises(DependencyDown) as failed:
+            if module == "folders":
+                DirectFolders().write_config(tenant.folder, tenant.uid, {"demo.json": b"{}"})
+            else:
+                run.write_record({"instance": "y"})
+    assert failed.value.type == Reason.WAITING_FOR_STORAGE
+    assert list(tmp_path.rglob("*.tmp")) == []
+    assert run.record() == record
