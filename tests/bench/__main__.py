@@ -8,7 +8,7 @@ from importlib import import_module
 
 from tests.bench import Skipped, table
 
-BENCHES = ("provision", "caddy")
+BENCHES = ("provision", "fleet", "caddy")
 
 
 def main() -> None:

@@ -95,6 +95,7 @@ def test_r2_a_full_disk_leaves_no_half_file(world, monkeypatch, module, tmp_path
 
     record = {"instance": "x"}
     run = RunDir(str(tenant.public_id))
+    run.root.mkdir()
     run.write_record(record)
     with monkeypatch.context() as patch:
         patch.setattr(f"tenants.{module}.os.fsync", full)
