@@ -1,14 +1,17 @@
 """A container engine of a test's own, with all that belongs to it below one folder: it may be killed like a host.
 
-It leaves the packet filter alone (two engines would share its chains), so nothing about isolation is tested on it.
+It leaves the packet filter alone (two engines would share its chains), so nothing about isolation is tested on it. And
+it gets a bridge of its own: an engine that is told to have none removes ``docker0``, whoever's that is.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
 import time
@@ -17,6 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 START_S = 60
+_ADD, _REMOVE, _SET_FLAGS = 0x89A0, 0x89A1, 0x8914  # SIOCBRADDBR, SIOCBRDELBR, SIOCSIFFLAGS of linux/sockios.h
 
 
 class OwnEngine:
@@ -25,6 +29,8 @@ class OwnEngine:
     def __init__(self, folder: Path) -> None:
         self.folder, self.socket = folder, folder / "d.sock"
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.bridge = f"zce{os.getpid() % 1_000_000}"
+        _bridge(_ADD, self.bridge)
         (folder / "containerd.toml").write_text(
             f'version = 2\nroot = "{folder}/c/root"\nstate = "{folder}/c/state"\n'
             f'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n[grpc]\n  address = "{folder}/c.sock"\n'
@@ -38,7 +44,7 @@ class OwnEngine:
         paths["config-file"] = "none.json"
         (self.folder / "none.json").write_text("{}")
         options = [f"--{name}={self.folder / path}" for name, path in paths.items()]
-        self._run("dockerd", f"--host=unix://{self.socket}", "--bridge=none", "--iptables=false", *options)
+        self._run("dockerd", f"--host=unix://{self.socket}", f"--bridge={self.bridge}", "--iptables=false", *options)
         self._until(self.socket)
 
     def crash(self) -> None:
@@ -59,6 +65,12 @@ class OwnEngine:
             shutil.rmtree(self.folder / path, ignore_errors=True)
             with suppress(OSError):
                 (self.folder / path).unlink()
+
+    def end(self) -> None:
+        """Crash for the last time."""
+        self.crash()
+        _down(self.bridge)
+        _bridge(_REMOVE, self.bridge)
 
     def _run(self, *argv: str) -> None:
         env = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
@@ -85,6 +97,16 @@ class OwnEngine:
                 if b"containerd-shim" in line and mark in line:
                     found.append(int(path.parent.name))
         return found
+
+
+def _bridge(act: int, name: str) -> None:
+    with socket.socket() as control:
+        fcntl.ioctl(control, act, name.encode() + b"\0")
+
+
+def _down(name: str) -> None:
+    with socket.socket() as control:
+        fcntl.ioctl(control, _SET_FLAGS, struct.pack("16sh", name.encode(), 0) + bytes(14))
 
 
 def _below(pid: int) -> list[int]:
@@ -118,6 +140,6 @@ def own_engine() -> Iterator[OwnEngine]:
         engine.start()
         yield engine
     finally:
-        engine.crash()
+        engine.end()
         _unmount(folder)
         shutil.rmtree(folder, ignore_errors=True)
