@@ -49,16 +49,15 @@ class OwnEngine:
 
     def crash(self) -> None:
         """As when the power goes: the engine, what it started, and what that started, all at once."""
-        for process in self.processes:
-            process.kill()
+        roots = [process.pid for process in self.processes] + self._shims()
+        # Each with all below it, and before any is gone: what has lost its parent can't be found, and a proxy that
+        # outlived its engine would hold a port against the next.
+        for pid in [pid for root in roots for pid in (root, *_below(root))]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         for process in self.processes:
             process.wait()
         self.processes.clear()
-        for pid in self._shims():
-            below = _below(pid)
-            for each in (pid, *below):
-                with suppress(ProcessLookupError):
-                    os.kill(each, signal.SIGKILL)
         _until_gone(self._shims)
         for path in ("d.sock", "c.sock", "d.pid", "run", "c/state"):  # what lies in memory on a host
             _unmount(self.folder / path)
