@@ -15,7 +15,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 	--extra caddy --extra postgres --extra redis --group build
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo test lint screenshots bench lock clean
+.PHONY: help install install-dev demo test lint screenshots bench chaos lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ screenshots: $(VENV)/.dev ## pictures of every page, into docs/img/pages/
 
 bench: $(VENV)/.dev ## what, measured, target, peer: [ONLY=name]
 	$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY))
+
+chaos: $(VENV)/.dev ## a random machine breaks a platform for 2,000 steps: [SEED=n] [STEPS=n]
+	$(BIN)/python -m tests.faults.chaos $(if $(SEED),--seed $(SEED)) $(if $(STEPS),--steps $(STEPS))
 
 lock: $(VENV)/.uv ## compile both locks from pyproject.toml; UPGRADE=1 takes newer versions
 	$(COMPILE) $(if $(filter-out 0,$(UPGRADE)),--upgrade) --output-file requirements.lock pyproject.toml

@@ -195,14 +195,18 @@ def _replace(folder: int, name: str, content: bytes, uid: int) -> None:
     temporary = f"{_unused(name)}.tmp"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(temporary, flags, 0o600, dir_fd=folder)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        _own(descriptor, uid, 0o400)
-        os.fsync(descriptor)
-    if _is_directory(folder, name):
-        _delete(folder, name)
-    os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            _own(descriptor, uid, 0o400)
+            os.fsync(descriptor)
+        if _is_directory(folder, name):
+            _delete(folder, name)
+        os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except OSError:  # a full disk does not get half a file more
+        os.unlink(temporary, dir_fd=folder)
+        raise
 
 
 def _read(folder: int, name: str) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable
@@ -18,7 +19,7 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef
 
 from audit.services import Target, record
-from tenants import routes, services
+from tenants import hardening, routes, services
 from tenants.egress import upkeep
 from tenants.models import Node, Run, Tenant
 from tenants.provisioning.spec import hash_files
@@ -34,6 +35,9 @@ log = logging.getLogger(__name__)
 
 LEASE_S = 120.0
 RETRY_DELETE = timedelta(minutes=1)
+SWEEP_S = 30  # how often the schedule has it swept
+TURNS = 10
+"""Every agent is compared with its spec in one of so many sweeps."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,7 @@ def _sweep_node(node: Node) -> int:
     try:
         found = look(node)
         act(node, found)
+        runtime_for(node).tidy()
         return len(found)
     except DependencyDown as error:
         # Unknown is not down: nobody is marked, the next sweep looks again.
@@ -160,6 +165,9 @@ def _of_tenant(runtime: Runtime, tenant: Tenant, seen: list[Observed], *, thorou
     cause = _cause(runtime, tenant, current, thorough=thorough)
     if cause:
         found.append(Found(_difference(cause, "repair", tenant), tenant, current))
+    elif tenant.status in (Status.STOPPED, Status.SUSPENDED) and tenant.slot is not None and not _has_folder(tenant):
+        # What it held is gone; its next start makes an empty one, which is for a person to know beforehand.
+        found.append(Found(_difference(services.FOLDER_ABSENT, "report", tenant), tenant))
     return found
 
 
@@ -175,7 +183,11 @@ def _cause(runtime: Runtime, tenant: Tenant, current: Observed | None, *, thorou
         return ""
     if tenant.status != Status.RUNNING:
         return "deploy_unfinished"
-    return _agent_cause(tenant, current) or _folder_cause(runtime, tenant, thorough=thorough)
+    return (
+        _agent_cause(tenant, current)
+        or _folder_cause(runtime, tenant, thorough=thorough)
+        or _drift_cause(runtime, tenant, thorough=thorough)
+    )
 
 
 def _agent_cause(tenant: Tenant, current: Observed | None) -> str:
@@ -187,11 +199,36 @@ def _agent_cause(tenant: Tenant, current: Observed | None) -> str:
 
 
 def _folder_cause(runtime: Runtime, tenant: Tenant, *, thorough: bool = False) -> str:
-    if not tenant.folder.is_dir():
-        return "folder_absent"
+    if not _has_folder(tenant):
+        return services.FOLDER_ABSENT
     if not (thorough or runtime.folders.cheap):
         return ""  # a helper container for each tenant in each sweep would be the sweep's main work
     return "config_differs" if hash_files(runtime.folders.read_config(tenant.folder)) != tenant.config_hash else ""
+
+
+def _has_folder(tenant: Tenant) -> bool:
+    return all(_is_in_place(tenant, part) for part in ("config", "data"))
+
+
+def _is_in_place(tenant: Tenant, part: str) -> bool:
+    """A real folder, and the tenant's own where the platform can give it away."""
+    try:
+        found = (tenant.folder / part).lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and (os.geteuid() != 0 or found.st_uid == tenant.uid)
+
+
+def _drift_cause(runtime: Runtime, tenant: Tenant, *, thorough: bool) -> str:
+    """Whether somebody changed the agent itself: its limits, its network. One look each, so a part of the tenants has
+    its turn in each sweep. A plan that was edited is no such change: it waits for the next start."""
+    turn = int(clock.now().timestamp() // SWEEP_S) % TURNS
+    if tenant.agent_handle is None or not (thorough or tenant.pk % TURNS == turn):
+        return ""
+    spec = hardening.spec_of(tenant)
+    if spec.fingerprint() != tenant.fingerprint:
+        return ""
+    return "agent_changed" if runtime.deviations(spec, tenant.agent_handle) else ""
 
 
 def _worth_retrying(tenant: Tenant) -> bool:

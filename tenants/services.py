@@ -29,6 +29,8 @@ from zcplatform.lib.redact import SecretStr
 from zcplatform.lib.slugs import check_slug, slug_from_name, with_suffix
 from zcplatform.lib.text import check_text
 
+FOLDER_ABSENT = "folder_absent"
+
 
 @dataclass(frozen=True)
 class Created:
@@ -214,6 +216,8 @@ def repair(*, tenant: Tenant, cause: str) -> Run:
     """
     kinds: dict[str, RunKind] = {Desired.RUNNING: RunKind.START, Desired.DELETED: RunKind.DEPROVISION}
     kind = kinds.get(tenant.desired, RunKind.STOP)
+    if kind == RunKind.START and cause == FOLDER_ABSENT:
+        kind = RunKind.RESTART  # what runs still has its hands on the folder that is gone
     params: dict[str, Any] = {"cause": cause}
     if kind == RunKind.DEPROVISION:
         # Whoever asked for the deletion also said what is to become of the folder.

@@ -92,9 +92,9 @@ def caddy(settings) -> Iterator[RealCaddy]:
 
 
 @contextmanager
-def real_caddy(settings: Any) -> Iterator[RealCaddy]:
-    """The same outside of a test; the settings stay changed."""
-    folder = Path(tempfile.mkdtemp(prefix="zct-caddy-"))
+def real_caddy(settings: Any, folder: Path | None = None) -> Iterator[RealCaddy]:
+    """The same outside of a test; the settings stay changed. A ``folder`` that is given stays."""
+    given, folder = folder, folder or Path(tempfile.mkdtemp(prefix="zct-caddy-"))
     real = RealCaddy(folder)
     settings.HOME, settings.CADDY_ADMIN, settings.ROUTER = folder, "", "caddy"
     settings.CADDY_LISTEN, settings.CADDY_HTTPS = f"127.0.0.1:{real.port}", False
@@ -104,7 +104,8 @@ def real_caddy(settings: Any) -> Iterator[RealCaddy]:
         yield real
     finally:
         real.kill()
-        shutil.rmtree(folder)
+        if given is None:
+            shutil.rmtree(folder)
 
 
 def make_route(slug: str, port: int = 20_001, public_paths: tuple[str, ...] = ("/ws", "/webhook")) -> Route:

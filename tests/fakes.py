@@ -165,6 +165,9 @@ class FakeRuntime:
     def remove_unused_networks(self) -> Sequence[str]:
         return ()
 
+    def tidy(self) -> Sequence[str]:
+        return ()
+
     def create(self, spec: AgentSpec) -> Handle:
         self._called("create", spec.tenant)
         with self.engine.lock:

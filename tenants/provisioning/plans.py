@@ -40,14 +40,18 @@ class TenantProcedure(Procedure):
 
     def settle(self, ctx: Context) -> None:
         """A change that failed before it touched the agent leaves it running, and that is what we then say.
-        Otherwise no route may lead to where nothing healthy is."""
+        Otherwise nothing runs and no route leads there: what is called failed does not go on talking to people."""
         if ctx.run.kind == RunKind.DEPROVISION:
             return
         reached = set(ctx.run.steps.values_list("name", flat=True))
         touched = ctx.run.kind == RunKind.RESTART or _TOUCHES_AGENT in reached
         ctx.untouched = not touched and ctx.subject.routed and steps.is_up(ctx.subject)
-        if not ctx.untouched and ctx.subject.routed:
+        if ctx.untouched:
+            return
+        if ctx.subject.routed:
             steps.withdraw_route(ctx)
+        if ctx.subject.agent_handle is not None:
+            steps.stop(ctx)
 
     def on_start(self, ctx: Context, *, interrupted: bool) -> None:
         emit(ctx.subject, "run.resumed" if interrupted else "run.started", _about(ctx.run))
@@ -67,7 +71,8 @@ class TenantProcedure(Procedure):
     def on_failure(self, ctx: Context) -> None:
         tenant, run = ctx.subject, ctx.run
         if run.kind == RunKind.DEPROVISION:
-            set_status(tenant, Status.DELETING, run.reason, run.error)
+            if tenant.status != Status.DELETED:  # else it failed after its last write, which can't be taken back
+                set_status(tenant, Status.DELETING, run.reason, run.error)
         elif ctx.untouched:
             set_status(tenant, Status.RUNNING, run.reason, f"The change was not applied: {run.error}")
         else:

@@ -80,6 +80,12 @@ class Context:
         """
         if not claims.holds(_ours(), pk=self.run.pk, epoch=self.epoch):
             raise LeaseLost
+        failpoint(f"{self.run.kind}.{self.doing}.checked")
+
+    @property
+    def doing(self) -> str:
+        """The name of the current step."""
+        return self.record.name if self.record else "begin"
 
     @property
     def attempt(self) -> int:
@@ -89,6 +95,7 @@ class Context:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """A transaction that only commits while the run is ours."""
+        failpoint(f"{self.run.kind}.{self.doing}.writing")
         with transaction.atomic():
             # First of all: on PostgreSQL this locks the run's row until the commit.
             if not claims.renew(_ours(), pk=self.run.pk, epoch=self.epoch, seconds=LEASE_S):
@@ -196,9 +203,10 @@ def _begin(ctx: Context, procedure: Procedure, *, interrupted: bool) -> None:
     with ctx.writing():
         if ctx.run.started_at is None:
             _update(ctx, started_at=clock.now())
+            procedure.on_start(ctx, interrupted=False)
         if interrupted:
             _update(ctx, interruptions=ctx.run.interruptions + 1)
-        procedure.on_start(ctx, interrupted=interrupted)
+            procedure.on_start(ctx, interrupted=True)
 
 
 def _drive(ctx: Context, procedure: Procedure) -> None:
@@ -221,7 +229,7 @@ def _drive(ctx: Context, procedure: Procedure) -> None:
             return _succeed(ctx, procedure)
     try:
         _undo_all(ctx, steps, records)
-        procedure.settle(ctx)
+        _settle(ctx, procedure)
     except (DependencyDown, OperationalError) as error:
         return _park_for(ctx, procedure, error)
     return _fail(ctx, procedure)
@@ -249,13 +257,13 @@ def _do_all(ctx: Context, steps: tuple[Step, ...], records: dict[int, StepRecord
 
 def _do(ctx: Context, step: Step, position: int, record: StepRecord | None) -> StepRecord:
     ctx.record = record = _open_record(ctx, step, position, record)
-    failpoint(f"{ctx.run.kind}.{step.name}.before")
     try:
+        failpoint(f"{ctx.run.kind}.{step.name}.before")
         result = step.do(ctx) or {}
+        failpoint(f"{ctx.run.kind}.{step.name}.after")
     except (Park, DependencyDown, OperationalError):
         _store(ctx, record, status=StepStatus.WAITING)
         raise
-    failpoint(f"{ctx.run.kind}.{step.name}.after")
     record.status, record.result, record.error = StepStatus.DONE, result, ""
     record.finished_at, ctx.unsaved = clock.now(), record
     ctx.results[step.name] = result
@@ -317,8 +325,8 @@ def _undo_all(ctx: Context, steps: tuple[Step, ...], records: dict[int, StepReco
         undo = steps[record.position].undo
         if undo is None or record.status == StepStatus.UNDONE:
             continue
-        failpoint(f"{ctx.run.kind}.{record.name}.undo")
         try:
+            failpoint(f"{ctx.run.kind}.{record.name}.undo")
             ctx.check()
             undo(ctx)
         except (LeaseLost, DependencyDown, OperationalError):
@@ -327,6 +335,19 @@ def _undo_all(ctx: Context, steps: tuple[Step, ...], records: dict[int, StepReco
             log.exception("undo failed", extra={"run": str(ctx.run.public_id), "step": record.name})
             record.error = f"{record.error}\nundo: {scrub(str(error))}".strip()[:ERROR_CAP]
         _store(ctx, record, status=record.status if record.status == StepStatus.FAILED else StepStatus.UNDONE)
+
+
+def _settle(ctx: Context, procedure: Procedure) -> None:
+    """What can't be settled for good is noted and passed over: a run that never ends would help nobody."""
+    try:
+        procedure.settle(ctx)
+    except (LeaseLost, DependencyDown, OperationalError):
+        raise
+    except Exception as error:
+        log.exception("settling failed", extra={"run": str(ctx.run.public_id)})
+        ctx.untouched = False
+        with ctx.writing():
+            _update(ctx, error=f"{ctx.run.error}\nafterwards: {scrub(str(error))}"[:ERROR_CAP])
 
 
 def _park_for(ctx: Context, procedure: Procedure, error: Exception) -> None:

@@ -16,7 +16,7 @@ from tenants.probe import probe
 from tenants.provisioning import allocation, spec
 from tenants.provisioning.runner import Context, Park, Rewind, Step
 from tenants.runtimes import runtime_for
-from tenants.runtimes.base import AgentState, Observed, Runtime
+from tenants.runtimes.base import AgentSpec, AgentState, Observed, Runtime
 from tenants.states import Desired, Health, Reason, Status
 from tenants.status import save, set_status
 from zcplatform.lib import clock
@@ -93,15 +93,20 @@ def ensure_network(ctx: Context) -> dict[str, Any]:
 
 
 def retire_stale(ctx: Context) -> None:
-    """Unless the wanted agent runs already, nothing may lead to what is there; and a stale one is stopped gently."""
-    tenant, wanted = ctx.subject, _spec(ctx).fingerprint()
-    there = _runtime(tenant).find(str(tenant.public_id))
-    if tenant.routed and not any(s.fingerprint == wanted and s.state == AgentState.RUNNING for s in there):
+    """Unless the wanted agent runs already, nothing may lead to what is there; and a stale one is stopped gently.
+    One that was changed behind our back is stale too: ``create`` will not adopt it."""
+    tenant, wanted, runtime = ctx.subject, _spec(ctx), _runtime(ctx.subject)
+    there = runtime.find(str(tenant.public_id))
+    stale = [seen for seen in there if not _is_wanted(runtime, wanted, seen)]
+    if tenant.routed and not any(s not in stale and s.state == AgentState.RUNNING for s in there):
         withdraw_route(ctx)
-    for seen in there:
-        if seen.fingerprint != wanted:
-            ctx.check()
-            _runtime(tenant).stop(seen.handle, grace_s=STOP_GRACE_S)
+    for seen in stale:
+        ctx.check()
+        runtime.stop(seen.handle, grace_s=STOP_GRACE_S)
+
+
+def _is_wanted(runtime: Runtime, wanted: AgentSpec, seen: Observed) -> bool:
+    return seen.fingerprint == wanted.fingerprint() and not runtime.deviations(wanted, seen.handle)
 
 
 def is_up(tenant: Tenant) -> bool:

@@ -213,9 +213,13 @@ class Runtime(Protocol):
     def remove_unused_networks(self) -> Sequence[str]:
         """Remove the networks of this installation that nothing is attached to; returns their names."""
 
+    def tidy(self) -> Sequence[str]:
+        """Remove what killed workers left of the runtime's own tools; returns the names of what is gone."""
+
     def create(self, spec: AgentSpec) -> Handle:
-        """Create the agent, not started. An equal one of ours (same fingerprint) is adopted, running or not;
-        a different one of ours is removed first; one that is not ours is RunFailed ``name_conflict``."""
+        """Create the agent, not started. An equal one of ours (same fingerprint, and still as it was made) is
+        adopted, running or not; a different one of ours is removed first; one that is not ours is RunFailed
+        ``name_conflict``."""
 
     def start(self, handle: Handle) -> None:
         """Start it; already running is success. A host port held by something else is RunFailed ``port_conflict``."""
@@ -231,7 +235,8 @@ class Runtime(Protocol):
 
     def deviations(self, spec: AgentSpec, handle: Handle) -> Sequence[str]:
         """How what runs differs from what ``spec`` asks for, limits and confinement above all, a line each; empty
-        when it does not, or when nothing runs. ``run`` and ``epoch`` are not compared."""
+        when it does not, or when nothing runs. One that was paused behind our back differs. ``run`` and ``epoch``
+        are not compared."""
 
     def find(self, tenant: str) -> list[Observed]:
         """Everything of this installation that bears the tenant's label, whatever its state."""

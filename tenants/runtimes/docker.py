@@ -13,7 +13,15 @@ from django.conf import settings
 
 from tenants.egress import firewall
 from tenants.folders import DirectFolders
-from tenants.runtimes import docker_exec, docker_hardening, docker_logs, docker_networks, docker_usage, image
+from tenants.runtimes import (
+    docker_exec,
+    docker_hardening,
+    docker_helper,
+    docker_logs,
+    docker_networks,
+    docker_usage,
+    image,
+)
 from tenants.runtimes.base import (
     LABEL_INSTANCE,
     LABEL_SPEC,
@@ -76,6 +84,9 @@ class DockerRuntime:
         firewall.enforce(egress, self.engine.host)
         return docker_networks.ensure_network(self.engine, slot, egress)
 
+    def tidy(self) -> Sequence[str]:
+        return docker_helper.remove_left(self.engine)
+
     def create(self, spec: AgentSpec) -> Handle:
         body = self._body(spec)
         for _ in range(CREATE_ATTEMPTS):
@@ -104,6 +115,8 @@ class DockerRuntime:
         raw = self._ours(handle)
         if raw is None or raw["State"]["Status"] == "created":
             return
+        if raw["State"]["Paused"]:
+            self._unless_absent("unpause", handle.id, limit_s=START_S)  # else it could not hear that it is to end
         whole = max(0, round(grace_s))
         self._unless_absent("stop", handle.id, timeout=whole, limit_s=whole + REMOVE_S)
 
@@ -119,7 +132,8 @@ class DockerRuntime:
         raw = self._ours(handle)
         if raw is None or not raw["State"]["Running"]:
             return ()
-        return docker_hardening.deviations(raw, self._body(spec))
+        paused = ["it is paused"] if raw["State"]["Paused"] else []
+        return paused + docker_hardening.deviations(raw, self._body(spec))
 
     def find(self, tenant: str) -> list[Observed]:
         return [observed(raw) for raw in self._labelled(f"{LABEL_TENANT}={tenant}")]
@@ -193,11 +207,17 @@ class DockerRuntime:
         """The one equal container of the tenant; when there is none, every container of the tenant is removed. One
         that was loosened since it was made is not equal, whatever its label says."""
         mine = self._labelled(f"{LABEL_TENANT}={spec.tenant}")
-        if len(mine) == 1 and _equal(mine[0], spec) and not docker_hardening.deviations(mine[0], body):
+        if len(mine) == 1 and _equal(mine[0], spec, body) and self._can_start(mine[0]):
             return handle_of(mine[0])
         for raw in mine:
             self._remove(raw["Id"])
         return None
+
+    def _can_start(self, raw: dict[str, Any]) -> bool:
+        """False when its network was removed and made anew: a container is tied to the network's id, not its name."""
+        ids = {network["Id"] for network in self.engine.call("networks")}
+        joined = [network["NetworkID"] for network in raw["NetworkSettings"]["Networks"].values()]
+        return all(network in ids or not network for network in joined)
 
     def _check_name(self, spec: AgentSpec) -> None:
         """RunFailed ``name_conflict`` when what has the name is not this tenant's."""
@@ -230,5 +250,7 @@ class DockerRuntime:
             raise
 
 
-def _equal(raw: dict[str, Any], spec: AgentSpec) -> bool:
-    return labels_of(raw).get(LABEL_SPEC) == spec.fingerprint() and raw["State"]["Status"] in ADOPTABLE
+def _equal(raw: dict[str, Any], spec: AgentSpec, body: dict[str, Any]) -> bool:
+    """By its label, and by what it still is: somebody may have changed it behind our back."""
+    same = labels_of(raw).get(LABEL_SPEC) == spec.fingerprint() and raw["State"]["Status"] in ADOPTABLE
+    return same and not docker_hardening.deviations(raw, body)

@@ -100,6 +100,17 @@ def run_helper(engine: Engine, helper: Helper, stdin: bytes = b"") -> bytes:
             engine.call("remove_container", container, force=True, v=True, limit_s=CREATE_S)
 
 
+def remove_left(engine: Engine) -> list[str]:
+    """Remove helpers whose worker was killed before it could start or remove them; returns their names."""
+    filters = {"label": [f"{LABEL_INSTANCE}={settings.INSTANCE}", LABEL_HELPER]}
+    rows = engine.call("containers", all=True, filters=filters, limit_s=CREATE_S)
+    left = [row for row in rows if time.time() - row["Created"] > 2 * HELPER_S]
+    for row in left:
+        with contextlib.suppress(Refused):  # it may be removing itself
+            engine.call("remove_container", row["Id"], force=True, v=True, limit_s=CREATE_S)
+    return [row["Names"][0].lstrip("/") for row in left]
+
+
 def _talk(engine: Engine, container: str, stdin: bytes) -> bytes:
     wanted = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
     stream = Stream(engine.call("attach_socket", container, params=wanted))

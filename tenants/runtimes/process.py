@@ -80,6 +80,9 @@ class ProcessRuntime:
     def remove_unused_networks(self) -> Sequence[str]:
         return ()
 
+    def tidy(self) -> Sequence[str]:
+        return ()
+
     def create(self, spec: AgentSpec) -> Handle:
         """Here ``name_conflict`` is a run folder that another installation keeps in the same home. Misconfigured
         ``unprivileged_process`` where tenants could not have a uid of their own and no setting allows that."""

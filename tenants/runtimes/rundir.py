@@ -93,11 +93,15 @@ class RunDir:
 
     def _write(self, name: str, text: str) -> None:
         temporary = self.path / f"{name}.tmp"
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.path / name)
+        try:
+            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self.path / name)
+        except OSError:  # a full disk does not get half a file more
+            temporary.unlink(missing_ok=True)
+            raise
 
     def _read(self, name: str) -> dict[str, Any] | None:
         try:

@@ -88,6 +88,10 @@ class Keeper:
         try:
             self.write(phase)
         except OSError as error:
+            try:
+                os.unlink(self.file + ".tmp")
+            except OSError:
+                pass
             self.log.write(f"zcplatform: the state could not be written: {error.strerror}\n".encode())
 
     def write(self, phase):

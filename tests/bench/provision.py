@@ -1,16 +1,20 @@
 """From the accepted request to an agent that answers, and back, on a real engine; beside it the bare engine doing the
-same with the same container, in the same run."""
+same with the same container, in the same run. First 1, 4 and 30 at once on an empty engine, then 4 at once while the
+fleet grows to 300 containers. ``ZC_BENCH_FLEET`` sets another size, for a machine with less memory than 6 GB."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from copy import deepcopy
+from time import perf_counter
 from typing import Any
 
 from django.conf import settings
 from django.core.management import call_command
 from django.db import connection
 
-from tenants import cli, hardening, services
+from tenants import cli, hardening, reconcile, services
 from tenants.models import Node, Tenant
 from tenants.runtimes.docker import DockerRuntime
 from tenants.runtimes.docker_engine import CREATE_S, START_S
@@ -21,6 +25,10 @@ from tests.tenants.runtimes.contract import free_port, healthy, until
 from tests.tenants.runtimes.docker_bench import sweep
 from vault.services import create_keyring
 from zcplatform.lib.actors import OPERATOR, SYSTEM
+
+BATCH = 4
+FLEET = int(os.environ.get("ZC_BENCH_FLEET", "300"))
+MARKS = [mark for mark in (10, 50, 100, 200) if mark < FLEET] + [FLEET]
 
 
 def run() -> list[Row]:
@@ -33,14 +41,36 @@ def run() -> list[Row]:
     node, runtime = NodeFactory(name="docker", runtime="docker"), DockerRuntime()
     try:
         _turn(runtime, node, 1)  # builds the image and the network, warms the caches
-        return [row for count in (1, 4) for row in _turn(runtime, node, count)]
+        rows = [row for count in (1, 4, 30) for row in _turn(runtime, node, count)]
+        return rows + list(_growth(runtime, node))
     finally:
         sweep(runtime)
 
 
+def _growth(runtime: DockerRuntime, node: Node) -> Iterator[Row]:
+    """How a deploy and a removal of four at once change as the fleet grows, and what a whole look at it costs."""
+    there = 0
+    for mark in MARKS:
+        while there < mark:
+            batch = min(BATCH, mark - there)
+            at_once(_deploy, [f"fleet-{there + number}" for number in range(batch)])
+            there += batch
+        yield Row(f"among {mark} containers", "")
+        yield from _turn(runtime, node, BATCH)
+        began = perf_counter()
+        assert reconcile.look(node, thorough=True) == []
+        yield Row(f"  reconcile looks at all {mark}", f"{perf_counter() - began:.2f} s", "≤ 60 s for 1,000")
+    fleet = list(Tenant.objects.alive().filter(node=node, slug__startswith="fleet-").select_related("node", "plan"))
+    began = perf_counter()
+    for number in range(0, len(fleet), BATCH):
+        at_once(_delete, fleet[number : number + BATCH])
+    yield Row(f"removal of all {len(fleet)}, each", f"{(perf_counter() - began) / len(fleet) * 1000:.0f} ms")
+
+
 def _turn(runtime: DockerRuntime, node: Node, count: int) -> list[Row]:
     up = at_once(_deploy, [f"bench-{count}-{number}" for number in range(count)])
-    tenants = list(Tenant.objects.alive().filter(node=node).select_related("node", "plan"))
+    rows = Tenant.objects.alive().filter(node=node, slug__startswith="bench-")
+    tenants = list(rows.select_related("node", "plan"))
     bodies = [_body(runtime, tenant) for tenant in tenants]
     raw_up = at_once(lambda body: _raw_up(runtime, body), bodies)
     raw_down = at_once(lambda body: _raw_down(runtime, body), bodies)
@@ -49,6 +79,7 @@ def _turn(runtime: DockerRuntime, node: Node, count: int) -> list[Row]:
         _wall(f"{count} at once: asked to running", up, raw_up, f"≤ {raw_up.wall + 0.25:.2f} s (engine + 0.25)"),
         Row("  our CPU, each", f"{up.cpu / count * 1000:.0f} ms", "≤ 50 ms", f"{raw_up.cpu / count * 1000:.0f} ms"),
         _wall(f"{count} at once: asked to deleted", down, raw_down, ""),
+        Row("  our CPU, each", f"{down.cpu / count * 1000:.0f} ms", "", f"{raw_down.cpu / count * 1000:.0f} ms"),
     ]
 
 

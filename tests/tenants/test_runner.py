@@ -191,7 +191,9 @@ def test_a_rewind_does_the_steps_anew_and_gives_up_after_five():
 
 def test_a_run_of_a_dead_worker_is_taken_over_where_it_stood():
     made, run = Made(one=None, two=None), RunFactory()
-    Run.objects.filter(pk=run.pk).update(status=RunStatus.RUNNING, epoch=1, lease_owner="dead", lease_until=Now())
+    Run.objects.filter(pk=run.pk).update(
+        status=RunStatus.RUNNING, epoch=1, lease_owner="dead", lease_until=Now(), started_at=Now()
+    )
     StepRecord.objects.create(run=run, position=0, name="one", status=StepStatus.DONE, started_at="2026-01-01T00:00Z")
     execute(run.pk, made)
     run.refresh_from_db()

@@ -1,8 +1,10 @@
-"""Named places where a test may break a real process: kill it, make it raise, or hold it.
+"""Named places where a test may break a real process: kill it, freeze it, make it raise, or hold it.
 
-``ZC_FAILPOINT`` arms them: ``name=kill``, ``name=raise``, ``name=sleep:SECONDS``, ``name=exit:CODE``; with ``@N`` only
-the Nth hit acts (``name=kill@2``), without it every hit; several are parted by commas. Unarmed, a call is one
-look at an empty dict.
+``ZC_FAILPOINT`` arms them: ``name=ACTION``; with ``@N`` only the Nth hit acts (``name=kill@2``), without it every hit;
+several are parted by commas. Unarmed, a call is one look at an empty dict.
+
+``raise`` is a bug, ``down`` a dependency that does not answer, ``lose`` one whose reply is lost after it acted,
+``kill`` and ``freeze`` are SIGKILL and SIGSTOP to this process, ``sleep:SECONDS`` holds it, ``exit:CODE`` ends it.
 """
 
 from __future__ import annotations
@@ -13,6 +15,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+from zcplatform.lib.errors import DependencyDown, DependencyTimeout
+
+ACTIONS = ("kill", "freeze", "raise", "down", "lose", "sleep", "exit")
 
 
 class FailpointError(RuntimeError):
@@ -30,10 +36,14 @@ class _Arm:
         self.hits += 1
         if self.nth and self.hits != self.nth:
             return
-        if self.action == "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
+        if self.action in ("kill", "freeze"):
+            os.kill(os.getpid(), signal.SIGKILL if self.action == "kill" else signal.SIGSTOP)
         elif self.action == "raise":
             raise FailpointError(name)
+        elif self.action == "down":
+            raise DependencyDown(f"{name} does not answer.")
+        elif self.action == "lose":
+            raise DependencyTimeout(f"{name} did not answer in time.")
         elif self.action == "sleep":
             time.sleep(float(self.argument))
         else:
@@ -46,8 +56,8 @@ def _parse(spec: str) -> dict[str, _Arm]:
         name, _, rest = part.partition("=")
         rest, _, nth = rest.partition("@")
         action, _, argument = rest.partition(":")
-        if action not in ("kill", "raise", "sleep", "exit"):
-            raise ValueError(f"ZC_FAILPOINT: {part!r} names no action of kill, raise, sleep:SECONDS, exit:CODE")
+        if action not in ACTIONS:
+            raise ValueError(f"ZC_FAILPOINT: {part!r} names no action of {', '.join(ACTIONS)}")
         arms[name] = _Arm(action, argument, int(nth or 0))
     return arms
 
