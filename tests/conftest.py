@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 from django.db.backends.base.operations import BaseDatabaseOperations
@@ -41,12 +42,22 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    _note_failures(terminalreporter)
     left_out = config.stash[LEFT_OUT]
     if not left_out:
         return
     terminalreporter.section(f"{len(left_out)} left out for want of a counterpart")
     for nodeid, reason in left_out:
         terminalreporter.write_line(f"{nodeid}  ({reason})")
+
+
+def _note_failures(terminalreporter: pytest.TerminalReporter) -> None:
+    """One test a line into the file that ZC_FAILED names, so that .ci/run can look at them once more, alone."""
+    path = os.environ.get("ZC_FAILED")
+    if path:
+        reports = [r for kind in ("failed", "error") for r in terminalreporter.stats.get(kind, [])]
+        nodes = dict.fromkeys(report.nodeid for report in reports)
+        Path(path).write_text("".join(f"{node}\n" for node in nodes))
 
 
 @pytest.fixture(autouse=True, scope="session")
