@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 
 import pytest
 
@@ -43,9 +44,21 @@ def in_product() -> tuple[set[str], set[str]]:
     return set().union(*(plain for plain, _ in found)), set().union(*(places for _, places in found))
 
 
+def killed_elsewhere() -> set[str]:
+    """What the tests that kill at failpoints name, outside of this folder: ``name``, ``name@3`` or ``name=kill``."""
+    named: set[str] = set()
+    for path in (ROOT / "tests").rglob("*.py"):
+        source = path.read_text()
+        if "=kill" in source and path.parent.name != "faults":
+            nodes = ast.walk(ast.parse(source))
+            texts = [n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+            named |= {re.split("[@=]", text, maxsplit=1)[0] for text in texts}
+    return named
+
+
 def without_cell(plain: set[str], places: set[str]) -> list[str]:
-    """Failpoints that no cell arms, and steps at which a place is left out."""
-    armed = {point.partition("@")[0] for point in (*POINTS, REMOVAL)}
+    """Failpoints at which nothing is killed, and steps at which a place is left out."""
+    armed = {point.partition("@")[0] for point in (*POINTS, REMOVAL)} | killed_elsewhere()
     missing = sorted(plain - armed) + sorted(places - PLACES)
     there = {(cell.kind, cell.step, cell.place, cell.fault) for cell in all_cells()}
     for kind, steps in TUPLES.items():
