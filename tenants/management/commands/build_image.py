@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import time
 from argparse import ArgumentParser
-from typing import Any
+from typing import Any, ClassVar
 
 from django.conf import settings
 
@@ -17,6 +17,8 @@ class Command(PlatformCommand):
         "Build an agent's image without a container registry, unless the engine has it: the demo's from the running "
         "interpreter, the others from the packages of npm or PyPI that deploy/agents/ locks."
     )
+
+    requires_system_checks: ClassVar[list[str]] = []  # an image is made before there is an installation
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)
