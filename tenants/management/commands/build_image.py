@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import time
 from argparse import ArgumentParser
-from typing import Any, ClassVar
+from typing import Any
 
 from django.conf import settings
 
@@ -18,7 +18,7 @@ class Command(PlatformCommand):
         "interpreter, the others from the packages of npm or PyPI that deploy/agents/ locks."
     )
 
-    requires_system_checks: ClassVar[list[str]] = []  # an image is made before there is an installation
+    requires_system_checks: list[str] = []  # an image is made before there is an installation
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)
