@@ -88,17 +88,19 @@ class Keeper:
         try:
             self.write(phase)
         except OSError as error:
-            try:
-                os.unlink(self.file + ".tmp")
-            except OSError:
-                pass
             self.log.write(f"zcplatform: the state could not be written: {error.strerror}\n".encode())
 
     def write(self, phase):
         self.state.update(phase=phase, uid=self.group.uid, oom_killed=self.group.oom_killed)
-        with open(self.file + ".tmp", "w") as file:
-            json.dump(self.state, file)
-        os.replace(self.file + ".tmp", self.file)
+        temporary = self.file + ".tmp"
+        try:
+            with open(temporary, "w") as file:
+                json.dump(self.state, file)
+            os.replace(temporary, self.file)
+        except OSError:
+            if os.path.exists(temporary):
+                os.unlink(temporary)  # a full disk leaves no half file, and needs the room
+            raise
 
     def first(self):
         """The first start. No agent without a state: nobody would find its keeper again."""
