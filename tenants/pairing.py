@@ -103,7 +103,7 @@ def _half() -> int:
 
 def _code(tenant: Tenant, half: int) -> str:
     if not settings.PEPPER:
-        raise Misconfigured("There is no pepper key yet. Run: manage.py bootstrap", type="keys_missing")
+        raise Misconfigured("There is no pepper key yet. Run: zcplatform bootstrap", type="keys_missing")
     message = f"pairing:{tenant.public_id}:{tenant.pairing_serial}:{half}"
     digest = hmac.new(settings.PEPPER.encode(), message.encode(), hashlib.sha256).digest()
     text = base64.b32encode(digest[:5]).decode()

@@ -51,7 +51,7 @@ def _keys() -> Iterator[CheckMessage]:
         return
     missing = [name for name, value in values.items() if not value] + ([] if settings.INSTANCE else ["INSTANCE"])
     if missing:
-        yield _error(1, f"Not there yet: {', '.join(missing)}.", "Run: manage.py bootstrap")
+        yield _error(1, f"Not there yet: {', '.join(missing)}.", "Run: zcplatform bootstrap")
     present = [value for value in values.values() if value]
     if len(set(present)) < len(present):
         yield _error(3, "Two keys have the same value.", "Give each its own: they are replaced one by one.")

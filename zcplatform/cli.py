@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from zcplatform import __version__
+
 
 def main() -> None:
     """Run the management command that the arguments name."""
@@ -13,6 +15,9 @@ def main() -> None:
     from django.core.management import execute_from_command_line
 
     arguments = list(sys.argv)
+    if _asks_for_the_version(arguments[1:]):
+        sys.stdout.write(f"{__version__}\n")
+        return
     if len(arguments) > 1 and not arguments[1].startswith("-"):
         arguments[1] = arguments[1].replace("-", "_")
     try:
@@ -22,3 +27,9 @@ def main() -> None:
         if "--traceback" in arguments:
             raise
         sys.exit(f"{arguments[0]}: {error}")
+
+
+def _asks_for_the_version(words: list[str]) -> bool:
+    """Django would answer with its own. What stands behind ``--`` is another program's."""
+    ours = words[: words.index("--")] if "--" in words else words
+    return ours == ["version"] or "--version" in ours

@@ -53,7 +53,7 @@ class Site:
 
     def __post_init__(self) -> None:
         if not _INSTANCE.fullmatch(self.instance):
-            raise Misconfigured("There is no installation id yet; run: manage.py bootstrap", type="no_instance")
+            raise Misconfigured("There is no installation id yet; run: zcplatform bootstrap", type="no_instance")
 
     @property
     def server_name(self) -> str:

@@ -27,7 +27,10 @@ class Installation:
         }
 
     def bootstrap(self, *argv, email="ops@example.test", **extra):
-        command = [sys.executable, "-m", "zcplatform", "bootstrap", *(["--admin-email", email] if email else []), *argv]
+        return self.run("bootstrap", *(["--admin-email", email] if email else []), *argv, **extra)
+
+    def run(self, *argv, **extra):
+        command = [sys.executable, "-m", "zcplatform", *argv]
         return subprocess.run(command, env=self.env | extra, capture_output=True, text=True, timeout=120)
 
     def keys(self):

@@ -70,7 +70,7 @@ def folder(tmp_path, settings):
 def test_missing_keys_are_named_with_the_way_out(folder):
     (folder / "keys" / "jwt.key").unlink()
     [message] = checks.check_all()
-    assert (message.id, message.hint) == ("zcplatform.E001", "Run: manage.py bootstrap")
+    assert (message.id, message.hint) == ("zcplatform.E001", "Run: zcplatform bootstrap")
     assert "JWT_KEY" in message.msg
 
 

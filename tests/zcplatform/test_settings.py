@@ -53,7 +53,7 @@ def test_before_bootstrap_a_missing_key_is_named_and_using_it_fails_loudly(tmp_p
     done = manage(tmp_path / "empty", "check")
     assert done.returncode == 1
     assert "zcplatform.E001" in done.stderr
-    assert "Run: manage.py bootstrap" in done.stderr
+    assert "Run: zcplatform bootstrap" in done.stderr
     assert not (tmp_path / "empty").exists()
     code = "from django.conf import settings; settings.SECRET_KEY"
     used = manage(tmp_path / "empty", "shell", "--no-imports", "-c", code)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from argparse import ArgumentParser
+from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
+from django.core import checks
 from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError, ProgrammingError
 
 from zcplatform.lib.actors import OPERATOR
-from zcplatform.lib.errors import ZCError
+from zcplatform.lib.errors import Misconfigured, ZCError
 
 
 class PlatformCommand(BaseCommand):
@@ -25,6 +27,20 @@ class PlatformCommand(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+    def execute(self, *args: Any, **options: Any) -> Any:
+        try:
+            return super().execute(*args, **options)
+        except Misconfigured as error:  # of ``check``; ``handle`` maps its own
+            self._refuse(error.type, error.message, error.details, error, as_json=bool(options.get("json")))
+
+    def check(self, **options: Any) -> None:  # type: ignore[override]
+        """Django's check before a command, in the platform's words: Misconfigured instead of a block of text."""
+        found = [message for message in checks.run_checks(**options) if not message.is_silenced()]
+        if serious := [message for message in found if message.is_serious()]:
+            raise Misconfigured("\n".join(map(_in_words, serious)), checks=[message.id for message in serious])
+        for message in found:
+            self.stderr.write(_in_words(message))
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
@@ -55,6 +71,13 @@ class PlatformCommand(BaseCommand):
     def print_json(self, value: Any) -> None:
         self.stdout.write(json.dumps(value, indent=2, default=str, ensure_ascii=False))
 
+    def write_file(self, path: Path, text: str) -> None:
+        """Write what ``--output`` asks for; CommandError when the file can't be written."""
+        try:
+            path.write_text(text)
+        except OSError as error:
+            raise CommandError(f"{path}: {error.strerror}", returncode=1) from error
+
     def confirm(self, question: str, answer: str, *, yes: bool) -> None:
         """Ask for ``answer`` to be typed, unless ``--yes``; CommandError when it is not."""
         if yes:
@@ -68,6 +91,10 @@ class PlatformCommand(BaseCommand):
             typed = ""
         if typed != answer:
             raise CommandError("Not confirmed; nothing was changed.", returncode=1)
+
+
+def _in_words(message: checks.CheckMessage) -> str:
+    return " ".join(filter(None, (message.msg, message.hint, f"({message.id})")))
 
 
 def _database_fault(error: Exception) -> tuple[str, str]:

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from argparse import ArgumentParser
 from collections.abc import Mapping
 from typing import Any
 
-from django.core.management.base import BaseCommand
-
 from accounts.permissions import ABILITIES, BEYOND_TENANTS, ROLES, SCOPES
+from zcplatform.lib.commands import PlatformCommand
 
 
-class Command(BaseCommand):
+class Command(PlatformCommand):
     help = "Print which built-in role may do what in a tenant, as a Markdown table or as JSON."
     requires_system_checks = ()
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--scopes", action="store_true", help="print what the scopes of API keys reach instead")
-        parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+        super().add_arguments(parser)
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def run(self, **options: Any) -> None:
         columns = SCOPES if options["scopes"] else ROLES
         if options["json"]:
-            self.stdout.write(json.dumps({name: sorted(abilities) for name, abilities in columns.items()}, indent=2))
+            self.print_json({name: sorted(abilities) for name, abilities in columns.items()})
         elif options["scopes"]:
             self.stdout.write(table(ABILITIES | BEYOND_TENANTS, SCOPES))
         else:

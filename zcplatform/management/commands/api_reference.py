@@ -8,6 +8,7 @@ from zcplatform.lib.commands import PlatformCommand
 
 class Command(PlatformCommand):
     help = "Print the API's reference as Markdown, or write it to a file: docs/api-reference.md is made by this."
+    requires_system_checks = ()
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--output", type=Path, help="write it here instead")
@@ -17,4 +18,4 @@ class Command(PlatformCommand):
         if options["output"] is None:
             self.stdout.write(text, ending="")
         else:
-            options["output"].write_text(text)
+            self.write_file(options["output"], text)

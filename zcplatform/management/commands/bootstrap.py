@@ -1,25 +1,22 @@
-import json
 import time
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
-
 from accounts.management.commands.second_factor import in_words
 from zcplatform.bootstrap import bootstrap
-from zcplatform.lib.errors import ZCError
+from zcplatform.lib.commands import PlatformCommand
 
 
-class Command(BaseCommand):
+class Command(PlatformCommand):
     help = "Make folders, keys, database, plans, the node and a super-admin. May be run again at any time."
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--admin-email", required=True, help="the super-admin's address")
         parser.add_argument("--second-factor", action="store_true", help="enrol the super-admin's authenticator app")
-        parser.add_argument("--json", action="store_true", help="print one JSON object")
+        super().add_arguments(parser)
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def run(self, **options: Any) -> None:
         parts: dict[str, str] = {}
         began = time.monotonic()
 
@@ -28,12 +25,9 @@ class Command(BaseCommand):
             if not options["json"]:
                 self.stdout.write(f"  ✓ {name:<12} {outcome}")
 
-        try:
-            enrolled = bootstrap(admin_email=options["admin_email"], say=say, second_factor=options["second_factor"])
-        except ZCError as error:
-            raise CommandError(error.message, returncode=1) from error
+        enrolled = bootstrap(admin_email=options["admin_email"], say=say, second_factor=options["second_factor"])
         if options["json"]:
             told = {"second_factor": enrolled} if enrolled else {}
-            self.stdout.write(json.dumps({"parts": parts, "seconds": round(time.monotonic() - began, 2), **told}))
+            self.print_json({"parts": parts, "seconds": round(time.monotonic() - began, 2), **told})
         elif enrolled:
             self.stdout.write(in_words(enrolled))

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
-
 from zcplatform import schedules
+from zcplatform.lib.commands import PlatformCommand
 
 
-class Command(BaseCommand):
+class Command(PlatformCommand):
     help = "Add, mend and remove the platform's periodic jobs. Safe to run again; serve does it on every start."
 
-    def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--json", action="store_true", help="print {added, changed, removed}")
-
-    def handle(self, *args: Any, **options: Any) -> None:
+    def run(self, **options: Any) -> None:
         report = asdict(schedules.ensure())
         if options["json"]:
-            self.stdout.write(json.dumps(report))
+            self.print_json(report)
             return
         for what, names in report.items():
             for name in names:
