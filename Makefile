@@ -24,7 +24,7 @@ install: $(VENV)/.run ## what runs the platform and its demo, from requirements.
 install-dev: $(VENV)/.dev ## what runs the tests as well, from requirements-dev.lock
 
 demo: $(VENV)/.run ## a working platform in one command: [RUNTIME=process|docker] [CHECK=1]
-	$(BIN)/python manage.py demo $(if $(RUNTIME),--runtime $(RUNTIME)) $(if $(filter-out 0,$(CHECK)),--check)
+	@$(BIN)/python manage.py demo $(if $(RUNTIME),--runtime $(RUNTIME)) $(if $(filter-out 0,$(CHECK)),--check)
 
 test: $(VENV)/.dev ## the test suite: [ARGS="tests/vault -k rotate"]
 	$(BIN)/pytest $(ARGS)
@@ -51,25 +51,29 @@ clean: ## remove the environment and what tools left behind; data/ stays
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# --- the environment: a stamp per stage, so that a second call has nothing to do ---------------------------
+# --- the environment: a stamp per stage, so that a second call has nothing to do. What it tells goes to standard error:
+# the output of `make demo CHECK=1` is one JSON object, the first time too ----------------------------------------------
 
 $(VENV)/.uv: Makefile
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "zcplatform needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.11" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "$(PYTHON) has no venv module. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@echo "making $(VENV)" >&2
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@touch $@
 
 # The development lock holds all of the other one, so an environment made for the tests also runs the demo.
 $(VENV)/.dev: $(VENV)/.uv requirements-dev.lock pyproject.toml
-	$(UV) pip sync --quiet requirements-dev.lock
-	$(INSTALL_PROJECT)
+	@echo "installing requirements-dev.lock" >&2
+	@$(UV) pip sync --quiet requirements-dev.lock
+	@$(INSTALL_PROJECT)
 	@touch $(VENV)/.run $@
 
 $(VENV)/.run: $(VENV)/.uv requirements.lock pyproject.toml
-	$(UV) pip sync --quiet requirements.lock
-	$(INSTALL_PROJECT)
+	@echo "installing requirements.lock" >&2
+	@$(UV) pip sync --quiet requirements.lock
+	@$(INSTALL_PROJECT)
 	@rm -f $(VENV)/.dev
 	@touch $@

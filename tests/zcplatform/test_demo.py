@@ -88,6 +88,30 @@ def test_what_was_begun_is_taken_down_when_a_part_fails(monkeypatch):
     assert failed.json == {"ok": False, "error": {"type": "misconfigured", "message": "Nothing starts today."}}
 
 
+def test_a_demo_that_stays_tells_its_failure_in_words(monkeypatch):
+    def stay(*_):
+        raise Misconfigured("Nothing starts today.")
+
+    monkeypatch.setattr(demo, "stay", stay)
+    failed = manage("demo")
+    assert (failed.code, failed.out, failed.err) == (1, "", "Nothing starts today.")
+
+
+def test_make_adds_nothing_to_the_json_of_a_checked_demo(tmp_path):
+    """With an environment that still has to be filled: stand-ins for its programs, and the Makefile itself."""
+    programs = tmp_path / "venv" / "bin"
+    programs.mkdir(parents=True)
+    for name in ("python", "uv"):
+        (programs / name).write_text("#!/bin/sh\n[ \"$1\" != manage.py ] || echo '{}'\n")
+        (programs / name).chmod(0o755)
+    (tmp_path / "venv" / ".uv").touch()
+    argv = ["make", f"VENV={tmp_path / 'venv'}", "demo", "CHECK=1"]
+    env = {name: value for name, value in environment_of_a_reader().items() if not name.startswith(("MAKE", "MFLAGS"))}
+    done = subprocess.run(argv, env=env, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "{}\n"), done.stderr
+    assert "installing requirements.lock" in done.stderr
+
+
 @pytest.mark.caddy
 def test_the_whole_demo_once(tmp_path):
     env = environment_of_a_reader() | {"ZCPLATFORM_HOME": str(tmp_path / "never")}

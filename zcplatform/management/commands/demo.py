@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 
 from zcplatform import demo
 from zcplatform.lib.errors import ZCError
@@ -27,5 +27,7 @@ class Command(BaseCommand):
             else:
                 demo.stay(options["runtime"], Path(settings.HOME) / "demo", self.stdout.write)
         except ZCError as error:
+            if not options["check"]:
+                raise CommandError(error.message, returncode=1) from error
             self.stdout.write(json.dumps({"ok": False, "error": {"type": error.type, "message": error.message}}))
             sys.exit(1)
