@@ -35,10 +35,15 @@ CHECKS = (
     Check("workers", "every cluster of workers gives signs of life", fleet.workers),
     Check("runs", "no run is stuck", fleet.runs),
     Check("schedules", "the queue has every periodic job", safety.periodic_jobs),
-    Check("backups", "the last backup and restore drill went well and are recent", safety.backups),
+    Check("backups", "no backup and no restore drill failed or is overdue", safety.backups),
     Check("leftovers", "nothing lies about that belongs to nobody", safety.leftovers),
     Check("names", "the domain and the tenants' names lead somewhere", outside.names, needs_rows=False),
-    Check("certificate", "the public address has a good certificate", outside.certificate, needs_rows=False),
+    Check(
+        "certificate",
+        "the public address has the certificate that it needs",
+        outside.certificate,
+        needs_rows=False,
+    ),
 )
 
 
