@@ -16,7 +16,7 @@ from accounts.permissions import ABILITIES, ROLES, SUPER_ADMIN_ONLY, forget_cust
 from accounts.targets import target_of
 from audit.services import Target, record
 from zcplatform.lib.actors import Actor
-from zcplatform.lib.errors import Conflict, InvalidField
+from zcplatform.lib.errors import Conflict, InvalidField, NotFound
 from zcplatform.lib.text import check_text
 
 USER_FIELDS = ("name", "is_active", "is_superuser")
@@ -24,6 +24,15 @@ VOIDING = frozenset({"is_active", "is_superuser"})
 """What a user is. When that changes, every session, token and key of before is void: whoever rises logs in anew."""
 LEAVING: list[Callable[[User], None]] = []
 """Asked inside the transaction before a user is made inactive; apps that stand on this one refuse by raising."""
+
+
+def find_user(email: str) -> User:
+    """The account with this address, for a command. InvalidField ``invalid_email``, NotFound ``user_not_found``."""
+    user = User.objects.filter(email=normalise_email(email)).first()
+    if user is None:
+        text = f"There is no user with the e-mail address {email}: create one in the admin, under Users."
+        raise NotFound(text, type="user_not_found")
+    return user
 
 
 def create_user(email: str, *, actor: Actor, name: str = "", is_superuser: bool = False) -> User:

@@ -30,7 +30,8 @@ def explain(*, user: User, ability: str, tenant: Tenant | None) -> Explanation:
     InvalidField ``unknown_ability``, or when an ability that is had in a tenant is asked for without one.
     """
     if ability not in ABILITIES and ability not in BEYOND_TENANTS:
-        raise InvalidField(f"There is no ability “{ability[:64]}”.", type="unknown_ability", field="ability")
+        text = f"There is no ability “{ability[:64]}”; roles lists them."
+        raise InvalidField(text, type="unknown_ability", field="ability")
     if ability in ABILITIES and tenant is None:
         raise InvalidField("This ability is had in a tenant; name one.", field="tenant")
     if not user.is_active:

@@ -293,7 +293,8 @@ def pick_node(runtime: str) -> Node:
     """The active node of this runtime with the most free slots. Conflict ``no_node``."""
     nodes = list(Node.objects.filter(runtime=runtime, state=Node.State.ACTIVE))
     if not nodes:
-        raise Conflict(f"There is no active node for the runtime “{runtime}”.", type="no_node", runtime=runtime)
+        text = f"There is no active node for the runtime “{runtime}”; an operator adds one by bootstrap."
+        raise Conflict(text, type="no_node", runtime=runtime)
     return max(nodes, key=lambda node: node.capacity - node.tenants.filter(slot__isnull=False).count())
 
 
@@ -321,7 +322,8 @@ def _candidates(slug: str) -> Iterable[str]:
 def _plan(slug: str) -> Plan:
     plan = Plan.objects.filter(slug=slug).first()
     if plan is None:
-        raise InvalidField(f"There is no plan “{slug}”.", type="unknown_plan", field="plan")
+        known = ", ".join(Plan.objects.values_list("slug", flat=True))
+        raise InvalidField(f"There is no plan “{slug}”, but: {known}.", type="unknown_plan", field="plan")
     return plan
 
 

@@ -95,6 +95,14 @@ def test_provision_takes_channels_and_keys_from_the_environment_alone(world, mon
     assert "made-up" not in done.out + done.err + str(list(AuditEntry.objects.values_list("detail_json")))
 
 
+def test_provision_refuses_a_channels_field_that_stands_there_twice(world):
+    """The last one would win and the others be lost without a word."""
+    done = provision(world, "--channel", "telegram:bot_token=x,allow_from=12,allow_from=34")
+    assert done.code == 2
+    assert "“allow_from” stands there twice" in done.err
+    assert not Tenant.objects.exists()
+
+
 @pytest.mark.parametrize(
     "argv",
     [("--provider", "openai", "--provider-key-env", "NOT_SET"), ("--channel", "telegram:bot_token=@NOT_SET")],
@@ -138,10 +146,12 @@ def test_provision_with_an_owner(world):
 
 def test_provision_refuses_an_owner_and_a_plan_that_do_not_exist(world):
     done = provision(world, "--owner", "ada@example.test")
-    assert (done.code, done.err) == (1, "There is no user ada@example.test.")
+    assert done.code == 1
+    assert done.err.startswith("There is no user with the e-mail address ada@example.test: create one")
     done = manage("provision", "Acme", "--plan", "gold", "--json")
     assert done.code == 1
     assert done.json["error"]["type"] == "unknown_plan"
+    assert done.json["error"]["message"] == "There is no plan “gold”, but: pro."
     assert not Tenant.objects.exists()
 
 

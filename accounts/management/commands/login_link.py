@@ -6,12 +6,10 @@ import json
 from argparse import ArgumentParser
 from typing import Any
 
-from accounts.emails import normalise_email
 from accounts.login_links import LIFETIME, login_url, make_login_link
-from accounts.models import User
+from accounts.services import find_user
 from zcplatform.lib.actors import OPERATOR
 from zcplatform.lib.commands import PlatformCommand
-from zcplatform.lib.errors import NotFound
 
 
 class Command(PlatformCommand):
@@ -22,13 +20,6 @@ class Command(PlatformCommand):
         super().add_arguments(parser)
 
     def run(self, **options: Any) -> None:
-        url = login_url(make_login_link(_user(options["email"]), actor=OPERATOR))
+        url = login_url(make_login_link(find_user(options["email"]), actor=OPERATOR))
         seconds = int(LIFETIME.total_seconds())
         self.stdout.write(json.dumps({"url": url, "expires_in": seconds}) if options["json"] else url)
-
-
-def _user(email: str) -> User:
-    user = User.objects.filter(email=normalise_email(email)).first()
-    if user is None:
-        raise NotFound(f"There is no user with the e-mail address {email}.", type="user_not_found")
-    return user

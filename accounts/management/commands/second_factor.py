@@ -9,11 +9,9 @@ from typing import Any
 import segno
 
 from accounts import second_factor
-from accounts.emails import normalise_email
-from accounts.models import User
+from accounts.services import find_user
 from zcplatform.lib.actors import OPERATOR
 from zcplatform.lib.commands import PlatformCommand
-from zcplatform.lib.errors import NotFound
 
 
 class Command(PlatformCommand):
@@ -27,7 +25,7 @@ class Command(PlatformCommand):
         super().add_arguments(parser)
 
     def run(self, **options: Any) -> None:
-        user = _user(options["email"])
+        user = find_user(options["email"])
         shown: dict[str, Any] = {"email": user.email}
         if options["enrol"]:
             shown |= second_factor.enrol_by_operator(user, actor=OPERATOR).shown()
@@ -57,10 +55,3 @@ def in_words(enrolled: dict[str, Any]) -> str:
         f"    secret {enrolled['secret']}\n"
         f"Recovery codes, each good for one login without the app:\n{codes}"
     )
-
-
-def _user(email: str) -> User:
-    user = User.objects.filter(email=normalise_email(email)).first()
-    if user is None:
-        raise NotFound(f"There is no user with the e-mail address {email}.", type="user_not_found")
-    return user

@@ -1,12 +1,10 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from accounts.emails import normalise_email
-from accounts.models import User
+from accounts.services import find_user
 from tenants.cli import find_tenant
 from tenants.explain import explain
 from zcplatform.lib.commands import PlatformCommand
-from zcplatform.lib.errors import NotFound
 
 
 class Command(PlatformCommand):
@@ -20,9 +18,7 @@ class Command(PlatformCommand):
 
     def run(self, **options: Any) -> bool:
         ability, slug = options["ability"], options["tenant"]
-        account = User.objects.filter(email=normalise_email(options["user"])).first()
-        if account is None:
-            raise NotFound(f"There is no user “{options['user']}”.")
+        account = find_user(options["user"])
         found = explain(user=account, ability=ability, tenant=find_tenant(slug) if slug else None)
         if options["json"]:
             self.print_json({"allowed": found.allowed, "role": found.role, "reasons": found.reasons})

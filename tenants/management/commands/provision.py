@@ -7,12 +7,11 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import CommandError
 
-from accounts.models import User
+from accounts.services import find_user
 from tenants import services
 from tenants.channels import CHANNELS
 from tenants.cli import TenantCommand, summary
 from tenants.configuration import ConfigInput
-from zcplatform.lib.errors import NotFound
 from zcplatform.lib.redact import SecretStr
 
 
@@ -48,7 +47,7 @@ class Command(TenantCommand):
             plan=options["plan"],
             agent=options["agent"],
             runtime=options["runtime"],
-            owner=_owner(options["owner"]),
+            owner=find_user(options["owner"]) if options["owner"] else None,
             config=_config(options),
             deploy_now=not options["no_deploy"],
         )
@@ -61,15 +60,6 @@ class Command(TenantCommand):
         if options["json"]:
             self.print_json(summary(created.tenant, None) | {"access_token": token})
         return None
-
-
-def _owner(email: str | None) -> User | None:
-    if not email:
-        return None
-    user = User.objects.filter(email=email.strip().lower()).first()
-    if user is None:
-        raise NotFound(f"There is no user {email}.")
-    return user
 
 
 def _config(options: dict[str, Any]) -> ConfigInput:
@@ -98,6 +88,9 @@ def _channel(text: str) -> tuple[str, dict[str, Any]]:
         name, found, value = pair.partition("=")
         if not found:
             raise CommandError(f"--channel {kind}: “{pair}” is not FIELD=VALUE.", returncode=2)
+        if name in values:
+            text = f"--channel {kind}: “{name}” stands there twice; the items of a list are parted by semicolons."
+            raise CommandError(text, returncode=2)
         values[name] = _value(kind, name, _variable(value[1:]) if value.startswith("@") else value)
     return kind, values
 
