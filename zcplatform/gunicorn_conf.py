@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
+from django.conf import settings
 from uvicorn_worker import UvicornWorker
 
 from zcplatform import leash
@@ -14,11 +16,19 @@ class Worker(UvicornWorker):
 
     CONFIG_KWARGS = {**UvicornWorker.CONFIG_KWARGS, "proxy_headers": False}
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in ("uvicorn.error", "uvicorn.access"):  # it gave them gunicorn's handlers, which are none here
+            logging.getLogger(name).propagate = True
+
 
 worker_class = "zcplatform.gunicorn_conf.Worker"
 graceful_timeout = 25  # seconds for open requests and streams; serve itself allows 30
 control_socket_disable = True
 proc_name = "zcplatform-web"
+# Both servers' lines, and the traceback of what nobody caught, are scrubbed and in the form of all others.
+_OURS = {name: {"handlers": [], "propagate": True} for name in ("gunicorn.error", "gunicorn.access")}
+logconfig_dict = settings.LOGGING | {"loggers": settings.LOGGING["loggers"] | _OURS}
 
 
 def post_fork(server: Any, worker: Any) -> None:
