@@ -13,7 +13,15 @@ class CreateClusteredModel(migrations.CreateModel):
 
     A later change of a column that SQLite can't do in place makes Django copy the table into an ordinary one:
     create it anew with this operation instead.
+
+    The key's columns become the table's first. Elsewhere SQLite 3.40, which is Debian 12's, mixes up the columns when
+    it looks for damage, and calls a sound database lost.
     """
+
+    def __init__(self, name: str, fields: list[tuple[str, Any]], **options: Any) -> None:
+        key = ("pk", *dict(fields)["pk"].field_names)
+        first = sorted(fields, key=lambda field: key.index(field[0]) if field[0] in key else len(key))
+        super().__init__(name, first, **options)
 
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
         if schema_editor.connection.vendor == "sqlite":
