@@ -112,6 +112,8 @@ def _failing_checks() -> str:
 
 def check_port(bind: str, port: int) -> None:
     """Misconfigured when the address can't be listened on, by us, now."""
+    if not 1 <= port <= 65_535:
+        raise Misconfigured(f"--port {port}: a port is 1 to 65535.")
     family = socket.AF_INET6 if ":" in bind else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -213,6 +213,11 @@ def test_a_taken_port_stops_the_start(complete, nothing_runs):
         assert "Address already in use" in refusal("--no-workers", "--port", str(taken.getsockname()[1]))
 
 
+@pytest.mark.parametrize("port", ["0", "-1", "65536"])
+def test_a_port_that_is_none_stops_the_start(complete, nothing_runs, port):
+    assert refusal("--no-workers", f"--port={port}") == f"--port {port}: a port is 1 to 65535."
+
+
 def test_nothing_to_serve_is_refused(complete, nothing_runs):
     assert "Nothing to serve" in refusal("--no-web", "--no-workers")
 
