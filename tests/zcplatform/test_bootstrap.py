@@ -86,7 +86,7 @@ def test_bootstrap_refuses_an_address_that_is_none_and_makes_nothing(tmp_path):
     there = Installation(tmp_path / "home")
     refused = there.bootstrap(email="nobody")
     assert refused.returncode == 1
-    assert refused.stderr.strip() == "CommandError: That is not an e-mail address."
+    assert refused.stderr.strip() == "CommandError: email: That is not an e-mail address."
     assert not there.folder.exists()
 
 
