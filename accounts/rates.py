@@ -1,9 +1,12 @@
-"""How often somebody may do something: moving windows in the database, so that all processes share them.
+"""How often somebody may do something: moving windows in the database, or in Redis, so that all processes share them.
 
-A window is one row: what was let through, each with its time. It survives a restart. Waiting for the database's one
-write lock would be too much for a GET, so the API's own limit takes permits from the window by the block and hands
-them out from memory: one write for ``BLOCK`` requests. Permits not handed out within 10 s lapse, so the limit is
-never exceeded, and undershot by at most a block per process.
+In the database a window is one row: what was let through, each with its time. It survives a restart. Waiting for the
+database's one write lock would be too much for a GET, so the API's own limit takes permits from the window by the block
+and hands them out from memory: one write for ``BLOCK`` requests. Permits not handed out within 10 s lapse, so the limit
+is never exceeded, and undershot by at most a block per process.
+
+With ``ZCPLATFORM_REDIS_URL`` the windows are lists in Redis instead. Where it does not answer nothing is let through:
+whoever could make it silent could otherwise guess without end.
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ from __future__ import annotations
 import ipaddress
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -18,13 +23,19 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 from limits import RateLimitItem, RateLimitItemPerMinute, parse
-from limits.storage import MovingWindowSupport, Storage
+from limits.errors import StorageError
+from limits.storage import MovingWindowSupport, RedisStorage, Storage
 from limits.strategies import MovingWindowRateLimiter
+from limits.util import WindowStats
 
 from accounts.models import RateWindow
 from zcplatform.lib import clock
-from zcplatform.lib.errors import RateLimited
+from zcplatform.lib.errors import DependencyDown, RateLimited
+from zcplatform.lib.redact import scrub
 
+REDIS_LIMIT_S = 2.0
+"""For connecting to Redis, and for each of its answers."""
+PROBE = "1/second"
 BLOCK = 20
 PERMITS_LAST_S = 10.0
 MAX_CALLERS = 10_000  # whose permits are kept in memory
@@ -112,20 +123,57 @@ class Permits:
         return Rate(rate.limit, rate.remaining + number - 1, rate.reset_s)
 
     def clear(self) -> None:
-        """Forget the permits, so that the next caller asks the database; for tests."""
+        """Forget the permits, so that the next caller asks the window; for tests."""
         with self._lock:
             self._held.clear()
 
 
-limiter = MovingWindowRateLimiter(DatabaseStorage())
+def limiter_on(redis_url: str) -> MovingWindowRateLimiter:
+    """Windows in the Redis at this address, or in the database where there is none. It connects when it is first asked,
+    and in each process anew."""
+    if not redis_url:
+        return MovingWindowRateLimiter(DatabaseStorage())
+    from redis import ConnectionPool
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    # A command whose answer is missing may have been done: it is not sent again.
+    limits = {"socket_connect_timeout": REDIS_LIMIT_S, "socket_timeout": REDIS_LIMIT_S, "retry": Retry(NoBackoff(), 0)}
+    pool = ConnectionPool.from_url(redis_url, **limits)
+    prefix = f"zcplatform:{settings.INSTANCE}"  # one Redis may serve several installations
+    return MovingWindowRateLimiter(RedisStorage(redis_url, pool, prefix, wrap_exceptions=True))
+
+
+limiter = limiter_on(settings.REDIS_URL)
 permits = Permits()
 
 
 def spend(budget: str, *parts: str) -> None:
-    """Take one from a budget such as ``5/15minutes`` for this key. RateLimited when there is none left."""
+    """Take one from a budget such as ``5/15minutes`` for this key. RateLimited when there is none left, DependencyDown
+    ``rates_unavailable`` when that can't be known."""
     item = parse(budget)
-    if not limiter.hit(item, *parts):
+    if not _hit(item, *parts):
         raise _too_many(item, *parts)
+
+
+def fault() -> str:
+    """Why nothing can be counted in Redis; empty when it can, and where the windows are in the database."""
+    if not isinstance(limiter.storage, RedisStorage):
+        return ""
+    try:
+        _hit(parse(PROBE), "probe")
+    except DependencyDown as error:
+        return scrub(f"{type(error.__cause__).__name__}: {error.__cause__}")
+    return ""
+
+
+def eviction() -> str:
+    """Redis' policy for a full memory where it drops windows before their time, and with them what was counted."""
+    if not isinstance(limiter.storage, RedisStorage):
+        return ""
+    memory = limiter.storage.get_connection().info("memory")  # type: ignore[attr-defined]
+    policy = str(memory.get("maxmemory_policy", ""))
+    return policy if memory.get("maxmemory") and policy != "noeviction" else ""
 
 
 def network_of(ip: str) -> str:
@@ -149,15 +197,35 @@ def prune() -> int:
 def _block(limit: RateLimitItem, key: str) -> tuple[int, Rate]:
     """A block of permits, or the last few one by one."""
     for number in (min(BLOCK, max(1, limit.amount // 10)), 1):
-        if limiter.hit(limit, "api", key, cost=number):
-            reset, left = limiter.get_window_stats(limit, "api", key)
+        if _hit(limit, "api", key, cost=number):
+            reset, left = _stats(limit, "api", key)
             return number, Rate(limit.amount, max(0, left), _seconds_until(reset))
     raise _too_many(limit, "api", key)
 
 
 def _too_many(item: RateLimitItem, *parts: str) -> RateLimited:
-    wait = _seconds_until(limiter.get_window_stats(item, *parts).reset_time)
+    wait = _seconds_until(_stats(item, *parts).reset_time)
     return RateLimited(f"Too many requests; try again in {wait} s.", retry_after=wait, limit=str(item))
+
+
+def _hit(item: RateLimitItem, *parts: str, cost: int = 1) -> bool:
+    with _counting():
+        return limiter.hit(item, *parts, cost=cost)
+
+
+def _stats(item: RateLimitItem, *parts: str) -> WindowStats:
+    with _counting():
+        return limiter.get_window_stats(item, *parts)
+
+
+@contextmanager
+def _counting() -> Iterator[None]:
+    """DependencyDown when Redis does not answer, or answers that it can't. The database's own errors pass."""
+    try:
+        yield
+    except StorageError as error:
+        message = "Requests can't be counted at the moment, so none is let through; try again later."
+        raise DependencyDown(message, type="rates_unavailable") from error.storage_error
 
 
 def _seconds_until(moment: float) -> int:

@@ -10,7 +10,7 @@ import pytest
 from django.db.backends.base.operations import BaseDatabaseOperations
 
 from audit import triggers
-from tests import counterparts
+from tests import counterparts, redis
 
 pytest_plugins = ["pytester", "tests.caddy"]
 
@@ -75,6 +75,18 @@ def _flush_may_empty_the_audit():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(BaseDatabaseOperations, "execute_sql_flush", flush)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _windows_begin_empty(monkeypatch):
+    """Those in the database are taken back with the rest of a test; those in Redis are not, and ask another clock."""
+    from django.conf import settings
+
+    if settings.REDIS_URL:
+        from accounts.rates import limiter
+
+        redis.use_our_clock(monkeypatch)
+        limiter.storage.reset()
 
 
 @pytest.fixture

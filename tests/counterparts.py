@@ -13,9 +13,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
-RESERVED = {"redis"}  # names that later parts of the suite will use
 CADDY_MIN = (2, 11)
 
 
@@ -58,8 +58,15 @@ def sqlite_missing() -> str:
 
 
 def postgres_missing() -> str:
-    """Whether PostgreSQL's programs are here: ``.ci/postgres`` makes a cluster of its own with them."""
+    """Whether PostgreSQL's programs are here: ``tests/postgres.py`` makes a cluster of its own with them."""
     return "" if any(Path("/usr/lib/postgresql").glob("*/bin/initdb")) else "PostgreSQL's server is not installed"
+
+
+def redis_missing() -> str:
+    """Debian's server, which ``tests/redis.py`` starts, and the library that speaks to it."""
+    if not shutil.which("redis-server"):
+        return "Redis' server (Debian's package redis-server) is not installed"
+    return "" if find_spec("redis") else "the extra “redis” is not installed"
 
 
 def chromium_missing() -> str:
@@ -97,6 +104,7 @@ PROBES: dict[str, Callable[[], str]] = {
     "caddy": caddy_missing,
     "promtool": promtool_missing,
     "postgres": postgres_missing,
+    "redis": redis_missing,
     "chromium": chromium_missing,
     "slow": slow_missing,
     "sqlite": sqlite_missing,
@@ -114,7 +122,7 @@ def missing(name: str) -> str:
 def required(value: str) -> set[str]:
     """The names in ``ZC_REQUIRE``; ValueError for one that does not exist."""
     names = {word.strip() for word in value.split(",") if word.strip()}
-    unknown = names - set(PROBES) - RESERVED
+    unknown = names - set(PROBES)
     if unknown:
         raise ValueError(f"ZC_REQUIRE: unknown {', '.join(sorted(unknown))}; known: {', '.join(sorted(PROBES))}")
     return names

@@ -1,6 +1,6 @@
 """A PostgreSQL of the tests' own: made in a temporary folder, reached by its socket there alone, gone afterwards.
 
-``python -m tests.postgres make test`` runs a command on it.
+``python -m tests.servers make test`` runs a command on it.
 """
 
 from __future__ import annotations
@@ -8,9 +8,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -82,14 +80,3 @@ def _hand_over(folder: Path) -> int:
     os.chown(folder, owner.pw_uid, owner.pw_gid)
     folder.chmod(0o711)
     return owner.pw_uid
-
-
-def main(command: list[str]) -> int:
-    """Run ``command`` on a cluster of its own; its exit code."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the cluster is stopped
-    with cluster() as url:
-        return subprocess.run(command, env=os.environ | {"ZCPLATFORM_DATABASE_URL": url}, check=False).returncode
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

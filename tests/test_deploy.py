@@ -90,6 +90,19 @@ def test_every_container_of_the_platform_is_confined():
     }
 
 
+def test_the_profile_with_redis_points_the_platform_at_its_socket():
+    compose = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())
+    redis = compose["services"]["redis"]
+    socket = redis["command"][redis["command"].index("--unixsocket") + 1]
+    assert redis["network_mode"] == "none" and redis["command"][1:3] == ["--port", "0"]
+    for name in ("web", "workers"):
+        service = compose["services"][name]
+        assert f"${{COMPOSE_PROFILES:+unix://{socket}}}" in service["environment"]["ZCPLATFORM_REDIS_URL"]
+        assert set(redis["volumes"]) <= set(service["volumes"])
+    assert "uid=999,gid=990,mode=0750" in compose["volumes"]["redis-socket"]["driver_opts"]["o"]
+    assert redis["user"] == "999:990"
+
+
 def test_every_setting_that_deploy_names_exists():
     from tests.test_docs import settings_in_code
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import re
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
@@ -194,6 +194,7 @@ except ValueError:  # its text may hold the password
     raise ImproperlyConfigured("ZCPLATFORM_DATABASE_URL: not the address of a database.") from None
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS
+REDIS_URL = env.redis_url("REDIS_URL")  # where the windows of the rate limits are; empty: in the database
 
 # --- backups ---------------------------------------------------------------------------------------------
 # On the same disk by default: it guards against mistakes, not against the loss of the disk.
@@ -321,5 +322,7 @@ for _secret in (
     HEARTBEAT_URL,
     METRICS_TOKEN,
     str(DATABASES["default"].get("PASSWORD") or ""),
+    urlsplit(REDIS_URL).password or "",
+    unquote(urlsplit(REDIS_URL).password or ""),
 ):
     remember(_secret, for_good=True)

@@ -15,6 +15,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
+from accounts import rates
 from backups import results
 from monitoring.models import Heartbeat
 from tenants.models import Tenant
@@ -121,7 +122,7 @@ def _look() -> str:
         if not _is_migrated():
             return "unapplied migrations"
         _write_and_take_back()
-        return _stale_heartbeat()
+        return _silent_redis() or _stale_heartbeat()
     except DatabaseError as error:
         return f"database: {error}"
 
@@ -132,6 +133,11 @@ def _is_migrated() -> bool:
         executor = MigrationExecutor(connection)
         _migrated = not executor.migration_plan(executor.loader.graph.leaf_nodes())
     return _migrated
+
+
+def _silent_redis() -> str:
+    reason = rates.fault()
+    return f"redis: {reason}" if reason else ""
 
 
 def _stale_heartbeat() -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from django.db import connection
 
+from accounts import rates
 from audit.models import AuditEntry
 from audit.triggers import install, remove
 from monitoring import heartbeats
@@ -121,6 +122,12 @@ def test_a_key_file_that_others_can_read(sound, settings, name):
 def test_a_folder_of_keys_that_others_can_enter(sound, settings):
     settings.KEYS_DIR.chmod(0o755)
     assert only("keys") == ("error", f"{settings.KEYS_DIR} can be entered by others.")
+
+
+def test_a_redis_that_does_not_answer(sound, monkeypatch, tmp_path):
+    monkeypatch.setattr(rates, "limiter", rates.limiter_on(f"unix://{tmp_path}/redis.sock"))
+    level, what = only("redis")
+    assert level == "error" and f"{tmp_path}/redis.sock" in what
 
 
 def test_a_home_that_is_not_there(sound, settings):

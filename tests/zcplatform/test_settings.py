@@ -12,7 +12,7 @@ from zcplatform import keys
 from zcplatform.lib import env
 
 ROOT = Path(__file__).resolve().parents[2]
-SECRETS = ["SECRET_KEY", "JWT_KEY", "PEPPER", "VAULT_PASSPHRASE", "SMTP_PASSWORD", "DATABASE_URL"]
+SECRETS = ["SECRET_KEY", "JWT_KEY", "PEPPER", "VAULT_PASSPHRASE", "SMTP_PASSWORD", "DATABASE_URL", "REDIS_URL"]
 
 
 @pytest.fixture
@@ -91,6 +91,18 @@ def test_platform_toml_is_read_and_the_environment_wins(home):
         ("PUBLIC_BASE_URL", "https://agents.example.com/path"),
         ("PUBLIC_BASE_URL", "https://user@agents.example.com"),
         ("DATABASE_URL", "nothing://user:canary-71@host/db"),
+        ("REDIS_URL", "host:6379"),
+        ("REDIS_URL", "http://:canary-71@host/0"),
+        ("REDIS_URL", "redis://:canary-71@/0"),
+        ("REDIS_URL", "redis://:canary-71@host:port/0"),
+        ("REDIS_URL", "redis://:canary-71@host:0/0"),
+        ("REDIS_URL", "redis://:canary-71@host/zero"),
+        ("REDIS_URL", "redis://:canary-71#x@host/0"),
+        ("REDIS_URL", "redis://:canary-71/x@host/0"),
+        ("REDIS_URL", "redis://:canary-71[@host/0"),
+        ("REDIS_URL", "redis://host/0?password=canary-71"),
+        ("REDIS_URL", "unix://run/redis.sock"),
+        ("REDIS_URL", "unix://"),
     ],
 )
 def test_a_bad_value_stops_the_start_and_names_its_variable(home, name, value):
@@ -99,6 +111,31 @@ def test_a_bad_value_stops_the_start_and_names_its_variable(home, name, value):
     (line,) = done.stderr.strip().splitlines()
     assert f"ZCPLATFORM_{name}" in line
     assert "canary-71" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", "redis://host", "redis://:pass-word-1@[::1]:6379/3", "rediss://user:p%40ss-word@host:6380", "unix:///s"],
+)
+def test_an_address_of_redis_is_taken_as_it_is(monkeypatch, value):
+    monkeypatch.setenv("ZCPLATFORM_REDIS_URL", value)
+    assert env.redis_url("REDIS_URL") == value
+
+
+def test_redis_without_its_library_stops_the_start(monkeypatch):
+    monkeypatch.setenv("ZCPLATFORM_REDIS_URL", "redis://:canary-71@host")
+    monkeypatch.setattr(env, "find_spec", lambda _name: None)
+    with pytest.raises(ImproperlyConfigured, match="extra “redis”") as refused:
+        env.redis_url("REDIS_URL")
+    assert "canary-71" not in str(refused.value)
+
+
+def test_the_password_of_redis_is_a_secret_in_either_spelling(home):
+    url = "redis://:canary%4071x@127.0.0.1:1/0"
+    code = (
+        "from zcplatform.lib.redact import scrub; import zcplatform.settings; print(scrub('canary%4071x canary@71x'))"
+    )
+    assert manage(home, "shell", "--no-imports", "-c", code, REDIS_URL=url).stdout.strip() == "*** ***"
 
 
 @pytest.mark.parametrize("name", SECRETS)
@@ -116,7 +153,7 @@ def test_every_secret_can_come_from_a_file(monkeypatch, tmp_path, name):
 @pytest.mark.parametrize("name", SECRETS)
 def test_the_settings_read_every_secret_through_that_door(name):
     text = (ROOT / "zcplatform" / "settings.py").read_text()
-    assert any(f'{reader}("{name}"' in text for reader in ("env.text", "keys.read"))
+    assert any(f'{reader}("{name}"' in text for reader in ("env.text", "env.redis_url", "keys.read"))
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", None])

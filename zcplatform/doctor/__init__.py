@@ -23,6 +23,7 @@ CHECKS = (
     Check("owners", "everything belongs to one user", host.owners, needs_rows=False),
     Check("disk", "there is room on the disk", host.disk, needs_rows=False),
     Check("database", "migrated, intact and private", host.database, needs_rows=False),
+    Check("redis", "the limits are counted where the settings say", host.redis, needs_rows=False),
     Check("clock", "the clocks of host, database and disk agree", host.clocks),
     Check("vault", "the key file and the database belong together", host.vault),
     Check("audit", "the chain is unbroken", host.audit),

@@ -1,4 +1,4 @@
-"""Looking at this host: settings, files, database, clocks, vault, audit."""
+"""Looking at this host: settings, files, database, Redis, clocks, vault, audit."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 
+from accounts import rates
 from accounts.mail import queue_age_s
 from accounts.models import Mail
 from audit.models import AuditEntry
@@ -115,6 +116,16 @@ def database() -> Looked:
         if path.exists() and path.stat().st_mode & 0o077:
             mode = path.stat().st_mode & 0o777
             yield "error", f"{path} has mode {mode:04o}, not 0600.", f"Run: chmod 600 {path}"
+
+
+def redis() -> Looked:
+    """Answers, and keeps what is counted. Where no Redis is set the windows are in the database."""
+    if reason := rates.fault():
+        todo = "Logins and the API answer 503 meanwhile. Start Redis, or correct or unset ZCPLATFORM_REDIS_URL."
+        yield "error", f"Nothing can be counted in Redis: {reason}", todo
+    elif policy := rates.eviction():
+        what = f"Redis drops limits that count when its memory is full ({policy})."
+        yield "warning", what, "Set its maxmemory-policy to noeviction, or give the platform a Redis of its own."
 
 
 def clocks() -> Looked:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import SplitResult, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -120,6 +122,34 @@ def networks(name: str) -> tuple[IPv4Network | IPv6Network, ...]:
         return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
 
     return _typed(name, (), parse, "networks like 10.1.0.0/16")
+
+
+def redis_url(name: str) -> str:
+    """``redis://:password@host:6379/0``, ``rediss://`` for TLS, or ``unix:///path``. No error tells the value."""
+    value = text(name)
+    if not value:
+        return ""
+    try:
+        sound = _is_redis(urlsplit(value))
+    except ValueError:  # its text may hold the password
+        sound = False
+    if not sound:
+        wanted = "redis://:PASSWORD@HOST:PORT/0, rediss:// for TLS, or unix:///path/of/the.sock"
+        raise ImproperlyConfigured(f"{PREFIX}{name}: expected {wanted}, special characters of the password as %XX.")
+    if find_spec("redis") is None:
+        raise ImproperlyConfigured(f"{PREFIX}{name}: the library is not installed; it comes with the extra “redis”.")
+    return value
+
+
+def _is_redis(url: SplitResult) -> bool:
+    """What redis-py would pass over in silence is refused here: a wrong number, options of its own, a fragment."""
+    if url.query or url.fragment:
+        return False
+    if url.scheme == "unix":
+        return not url.hostname and len(url.path) > 1
+    if url.scheme not in ("redis", "rediss") or not url.hostname:
+        return False
+    return url.port != 0 and re.fullmatch(r"/?|/[0-9]{1,3}", url.path) is not None
 
 
 def path(name: str, default: Path) -> Path:
