@@ -17,9 +17,16 @@ HOUR_S, DAY_S = 3_600, 86_400
 RAW_DAYS, HOURS_DAYS = 7, 366
 BATCH = 500  # of rows or keys in one statement: M8
 
+# A second row of the same second (a clock that was put back, a turn done twice) adds what moved since the first.
 INSERT_SNAPSHOT = """INSERT INTO resource_snapshots
 (tenant_id, ts, cpu_mpct, cpu_limit_pct, mem_bytes, mem_limit, disk_bytes, net_in, net_out, pids)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (tenant_id, ts) DO NOTHING"""
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (tenant_id, ts) DO UPDATE SET
+cpu_mpct = COALESCE(excluded.cpu_mpct, resource_snapshots.cpu_mpct), cpu_limit_pct = excluded.cpu_limit_pct,
+mem_bytes = excluded.mem_bytes, mem_limit = excluded.mem_limit, disk_bytes = excluded.disk_bytes, pids = excluded.pids,
+net_in = CASE WHEN excluded.net_in IS NULL THEN resource_snapshots.net_in
+ELSE COALESCE(resource_snapshots.net_in, 0) + excluded.net_in END,
+net_out = CASE WHEN excluded.net_out IS NULL THEN resource_snapshots.net_out
+ELSE COALESCE(resource_snapshots.net_out, 0) + excluded.net_out END"""
 
 UPSERT_COUNTER = """INSERT INTO resource_counters (tenant_id, life, read_us, cpu_us, net_in, net_out)
 VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (tenant_id) DO UPDATE SET life = excluded.life,

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from django.db import connection
-from hypothesis import given
+from django.db import connection, transaction
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from monitoring import host, series
+from monitoring import host, queries, series
+from monitoring.alerting.metrics import fleet as fleet_metrics
 from monitoring.collectors import resources, retention
 from monitoring.models import HostSnapshot, ResourceCounter, ResourceHour, ResourceSnapshot, Sweep
 from tenants.records import UsageHour
@@ -39,11 +40,16 @@ def test_a_sixtieth_of_a_minute_of_cpu_is_a_sixtieth_of_a_core():
 
 @pytest.mark.parametrize(
     ("known", "read_us"),
-    [(None, 60_000_000), (before(read_us=None), 60_000_000), (before(), 500_000), (before(read_us=90_000_000), 100)],
-    ids=["first", "never-read", "too-close", "r9-host-started-anew"],
+    [(None, 60_000_000), (before(read_us=None), 60_000_000), (before(read_us=90_000_000), 100)],
+    ids=["first", "never-read", "r9-host-started-anew"],
 )
 def test_what_cannot_be_told_is_a_gap(known, read_us):
     assert resources.used(known, READING, read_us) == resources.Used()
+
+
+def test_a_reading_right_after_another_has_no_share_of_the_cpu_but_its_bytes():
+    assert resources.used(before(), READING, 500_000) == resources.Used(None, 100, 200)
+    assert resources.used(before(), READING, 0) == resources.Used(None, 100, 200)
 
 
 def test_a_new_life_counts_from_zero_and_what_a_runtime_does_not_know_stays_unknown():
@@ -59,18 +65,53 @@ def test_a_counter_that_goes_back_is_a_new_life_only_where_lives_have_no_names()
     assert resources.used(before(cpu_us=9_000_000), READING, 60_000_000).cpu_mpct == 0
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 10**9)), max_size=40))
+# A reading is of a new life, of the same, or comes at once after the one before; clocks may jump in between.
+readings = st.lists(
+    st.tuples(
+        st.sampled_from(["same", "same", "new life", "at once"]), st.integers(0, 10**9), st.integers(-3_600, 3_600)
+    ),
+    max_size=40,
+)
+
+
+@given(readings)
 def test_bytes_over_any_sequence_of_lives_are_neither_lost_nor_doubled(steps):
-    """Each step either starts a new life (0) or goes on, and then moves that many bytes before it is read."""
-    life, counter, moved, told = 0, 0, 0, 0
+    life, counter, moved, told, read_us = 0, 0, 0, 0, 0
     known = before(read_us=0, life="0")
-    for number, (kind, amount) in enumerate(steps, 1):
-        life, counter = (life + 1, 0) if kind == 0 else (life, counter)
+    for what, amount, _ in steps:
+        life, counter = (life + 1, 0) if what == "new life" else (life, counter)
         counter, moved = counter + amount, moved + amount
+        read_us += 1_000 if what == "at once" else 60_000_000
         now = replace(READING, life=str(life), net_in=counter)
-        told += resources.used(known, now, number * 60_000_000).net_in or 0
-        known = before(number * 60_000_000, str(life), READING.cpu_us, counter, READING.net_out)
+        told += resources.used(known, now, read_us).net_in or 0
+        known = before(read_us, str(life), READING.cpu_us, counter, READING.net_out)
     assert told == moved
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(readings)
+def test_r9_nor_are_they_in_the_rows_and_hours_whatever_the_clock_does(db, monkeypatch, steps):
+    """Whole turns: two that fall into the same second, as after a clock was put back, are one row with both."""
+    with transaction.atomic():
+        tenant = TenantFactory(status="running", slot=0, port=21_001, uid=200_000, handle={"runtime": "x", "id": "x"})
+        ts, life, counter, moved, now_us = 1_700_000_000, 0, 0, 0, 0
+        for number, (what, amount, jump) in enumerate([("same", 0, 0), *steps]):
+            life, counter = (life + 1, 0) if what == "new life" else (life, counter)
+            counter, moved = counter + amount, moved + amount
+            now_us += 1_000 if what == "at once" else 60_000_000
+            # Every third jump leads to a second in which there was a turn before.
+            ts = 1_700_000_000 if number % 3 == 2 else ts + 60 + jump
+            reading = replace(READING, life=str(life), net_in=counter)
+            found = 1, [resources.Measured(tenant.pk, 100, reading)], now_us
+            monkeypatch.setattr(resources, "_measure", lambda found=found: found)
+            with clock.use(lambda at=ts: clock_at(at)):
+                resources.sweep()
+        seen = ResourceSnapshot.objects.values_list("ts", "net_in")
+        assert sum(net or 0 for _, net in seen) == moved
+        for hour in {series.hour_of(at) for at, _ in seen}:
+            series.roll_up(hour, [tenant.pk])
+        assert sum(net or 0 for net in ResourceHour.objects.values_list("net_in", flat=True)) == moved
+        transaction.set_rollback(True)
 
 
 def test_the_first_turn_has_no_shares_and_the_second_has(world, minutes):
@@ -108,6 +149,22 @@ def test_r9_a_clock_that_jumps_an_hour_either_way_loses_and_doubles_nothing(worl
     rows = ResourceSnapshot.objects.exclude(net_in=None)
     assert sum(rows.values_list("net_in", flat=True)) == 50
     assert max(rows.values_list("cpu_mpct", flat=True)) == 0
+
+
+def test_r9_what_was_written_while_the_clock_was_ahead_is_not_the_present(world, minutes):
+    tenant = world.tenant(deploy=True)
+    agent, ts = world.agents()[0], 1_700_000_000
+    for shift, memory in ((0, 1), (3_600, 2), (60, 3)):
+        minutes[0] += 1
+        agent.reading = replace(READING, mem_bytes=memory)
+        with clock.use(lambda at=ts + shift: clock_at(at)):
+            resources.sweep()
+    with clock.use(lambda: clock_at(ts + 60)):
+        assert queries.latest()[tenant.pk]["mem_bytes"] == 3
+        assert queries.now_of(world.fresh(tenant))["resources"]["mem_bytes"] == 3
+        assert queries.host()["at"] == HostSnapshot.objects.newest().ts == ts + 60
+        assert fleet_metrics._host().ts == ts + 60, "or no alert about the host for an hour"
+    assert HostSnapshot.objects.get(ts=ts + 60).cpu_mpct is not None
 
 
 def test_two_turns_in_the_same_second_are_one_row(world, minutes):
