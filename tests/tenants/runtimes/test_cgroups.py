@@ -1,7 +1,8 @@
 """Control groups of both versions, and the engine's own numbers beside them.
 
 The files of version 2 are laid out by hand after the kernel's documentation (cgroup-v2.rst) and ``docker stats``'
-own reading of them, since the machines that these tests run on have version 1; those were copied from a running container.
+own reading of them, since the machines that these tests run on have version 1; those of version 1 were copied from a
+running container.
 """
 
 from __future__ import annotations
