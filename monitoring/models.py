@@ -10,6 +10,7 @@ from django.db import models
 
 from monitoring.alerting import models as alerting  # noqa: F401 - Django looks for models here
 from tenants.models import Tenant
+from zcplatform.lib import clock
 
 
 class Heartbeat(models.Model):
@@ -187,6 +188,12 @@ class QuotaMark(models.Model):
         return f"{self.quota} at {self.mark} %"
 
 
+class HostSnapshots(models.QuerySet["HostSnapshot"]):
+    def newest(self) -> HostSnapshot | None:
+        """The last one up to now: what was written while the clock was ahead is not the present."""
+        return self.filter(ts__lte=int(clock.now().timestamp())).order_by("-ts").first()
+
+
 class HostSnapshot(models.Model):
     """The host that the platform runs on. ``cpu_mpct`` is of all its cores together (100,000 is all of them busy);
     the disk is the fullest of those that hold the platform's home and the engine's images."""
@@ -199,6 +206,8 @@ class HostSnapshot(models.Model):
     disk_total = models.PositiveBigIntegerField()
     cpu_busy_us = models.BigIntegerField(null=True)
     cpu_total_us = models.BigIntegerField(null=True)
+
+    objects = HostSnapshots.as_manager()
 
     class Meta:
         db_table = "host_snapshots"

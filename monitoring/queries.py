@@ -21,14 +21,15 @@ from zcplatform.lib import clock
 FRESH_S = 180
 """A snapshot older than this says nothing of now."""
 
-# A seek for each tenant: asked for as "the newest of each", the database would walk over all of a week's rows.
+# A seek for each tenant: asked for as "the newest of each", the database would walk over all of a week's rows. Rows of
+# a time to come were written while the clock was ahead.
 SNAPSHOT = (
     *("tenant_id", "ts", "cpu_mpct", "cpu_limit_pct", "mem_bytes"),
     *("mem_limit", "disk_bytes", "net_in", "net_out", "pids"),
 )
 LATEST = """SELECT s.tenant_id, s.ts, s.cpu_mpct, s.cpu_limit_pct, s.mem_bytes, s.mem_limit, s.disk_bytes, s.net_in,
 s.net_out, s.pids FROM tenants t JOIN resource_snapshots s ON s.tenant_id = t.id
-AND s.ts = (SELECT MAX(n.ts) FROM resource_snapshots n WHERE n.tenant_id = t.id)
+AND s.ts = (SELECT MAX(n.ts) FROM resource_snapshots n WHERE n.tenant_id = t.id AND n.ts <= %s)
 WHERE t.status <> 'deleted' AND s.ts >= %s"""
 
 
@@ -67,8 +68,8 @@ def _capacity(node: Any) -> dict[str, Any]:
 
 def host() -> dict[str, Any] | None:
     """The newest look at the host; None when there is none of the last minutes."""
-    row = HostSnapshot.objects.filter(ts__gte=_now() - FRESH_S).order_by("-ts").first()
-    if row is None:
+    row = HostSnapshot.objects.newest()
+    if row is None or row.ts < _now() - FRESH_S:
         return None
     return {
         "at": row.ts,
@@ -108,7 +109,7 @@ def uptime_s(since: datetime | None, status: str, now: datetime) -> int | None:
 def latest() -> dict[int, dict[str, Any]]:
     """The newest snapshot of everybody who has a fresh one, by the tenant's primary key."""
     with connection.cursor() as cursor:
-        cursor.execute(LATEST, [_now() - FRESH_S])
+        cursor.execute(LATEST, [_now(), _now() - FRESH_S])
         rows = [ResourceSnapshot(**dict(zip(SNAPSHOT, row, strict=True))) for row in cursor.fetchall()]
     return {row.tenant_id: snapshot(row) for row in rows}
 
@@ -153,7 +154,8 @@ def _quota(quota: Quota) -> dict[str, Any]:
 
 def now_of(tenant: Tenant) -> dict[str, Any]:
     """What is known of one tenant at this moment."""
-    row = ResourceSnapshot.objects.filter(tenant=tenant, ts__gte=_now() - FRESH_S).order_by("-ts").first()
+    fresh = ResourceSnapshot.objects.filter(tenant=tenant, ts__range=(_now() - FRESH_S, _now()))
+    row = fresh.order_by("-ts").first()
     state = HealthState.objects.filter(tenant=tenant).first()
     counted = UsageCounter.objects.filter(tenant=tenant).first()
     names = ("messages_in", "messages_out", "tokens_in", "tokens_out")

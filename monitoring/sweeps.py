@@ -1,8 +1,8 @@
 """One turn of a periodic sweep: under a lease, so that two never overlap; timed, so that one that takes too long shows.
 
 The queue's scheduler neither catches up nor prevents overlap (docs/adr/0004-queue.md). A turn that finds the one
-before still at work does nothing but say so. What a turn writes, it writes through ``writing``: a worker that was
-frozen and overtaken can't.
+before still at work does nothing but say so; tasks that piled up while every worker was busy are one turn. What a turn
+writes, it writes through ``writing``: a worker that was frozen and overtaken can't.
 """
 
 from __future__ import annotations
@@ -60,17 +60,22 @@ class Turn:
             yield
 
 
-def run(name: str, *, every_s: float, lease_s: float, work: Callable[[Turn], Outcome]) -> Outcome | None:
-    """Do ``work`` as the only one, and note how it went. None when another turn is still at work, or took over.
+def run(
+    name: str, *, every_s: float, lease_s: float, work: Callable[[Turn], Outcome], soonest_s: float = 0
+) -> Outcome | None:
+    """Do ``work`` as the only one, and note how it went. None when another turn is still at work, or took over, or
+    began less than ``soonest_s`` ago.
 
     ``every_s`` is the interval at which this is called: what exceeds it is the lag.
     """
     row, _ = Sweep.objects.get_or_create(name=name)
     owner = f"{os.getpid()}:{uuid.uuid4().hex[:8]}"
-    number = claims.claim(Sweep.objects.all(), pk=row.pk, owner=owner, seconds=lease_s)
+    # From then to now, so that a clock that was put back stops nothing.
+    since = (Now() - timedelta(seconds=soonest_s), Now())
+    due = Sweep.objects.exclude(started_at__range=since) if soonest_s else Sweep.objects.all()
+    number = claims.claim(due, pk=row.pk, owner=owner, seconds=lease_s)
     if number is None:
-        Sweep.objects.filter(pk=row.pk).update(overruns=F("overruns") + 1)
-        log.warning("sweep is still at work", extra={"sweep": name})
+        _note_overrun(row.pk, every_s)
         return None
     turn, before = Turn(row.pk, number, lease_s, row.finished_at), row.started_at
     Sweep.objects.filter(pk=row.pk).update(started_at=Now())
@@ -86,6 +91,16 @@ def run(name: str, *, every_s: float, lease_s: float, work: Callable[[Turn], Out
         raise
     _finish(turn, began, lag_ms=lag, items=outcome.items, failures=outcome.failures, error="", finished_at=Now())
     return outcome
+
+
+def _note_overrun(sweep_id: int, every_s: float) -> None:
+    """The turn under way is late in ending: that is lag already. Nothing when there is none, and it was too soon."""
+    row = Sweep.objects.filter(pk=sweep_id, lease_until__gt=Now()).annotate(now=Now()).first()
+    if row is None:
+        return
+    lag = _lag_ms(row.started_at, row.now, every_s)
+    Sweep.objects.filter(pk=sweep_id, epoch=row.epoch).update(overruns=F("overruns") + 1, lag_ms=lag)
+    log.warning("sweep is still at work", extra={"sweep": row.name, "lag_ms": lag})
 
 
 def _lag_ms(before: datetime | None, now: datetime | None, every_s: float) -> int:

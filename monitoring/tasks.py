@@ -1,4 +1,8 @@
-"""Queue entry points."""
+"""Queue entry points.
+
+Tasks pile up while every worker is busy and then come one right after another. What counts in turns (strikes, pauses)
+takes no harm: a turn is dropped that comes within half its interval of the one before.
+"""
 
 from __future__ import annotations
 
@@ -13,23 +17,23 @@ def beat(cluster: str) -> None:
 
 
 def sweep_health() -> None:
-    health.sweep()
+    health.sweep(soonest_s=health.EVERY_S / 2)
 
 
 def sweep_resources() -> None:
-    resources.sweep()
+    resources.sweep(soonest_s=resources.EVERY_S / 2)
 
 
 def sweep_disks() -> None:
-    disks.sweep()
+    disks.sweep(soonest_s=disks.EVERY_S / 2)
 
 
 def sweep_usage() -> None:
-    usage.sweep()
+    usage.sweep(soonest_s=usage.EVERY_S / 2)
 
 
 def roll_up() -> None:
-    retention.roll_up()
+    retention.roll_up(soonest_s=retention.ROLL_UP_EVERY_S / 2)
 
 
 def prune() -> None:

@@ -293,6 +293,9 @@ _QUEUE = {
     "bulk": 1,
     "label": "Queue",
 }
+# Three, since two long jobs may meet (a backup or its drill, the check of the audit's chain, a sweep that hangs), and
+# health, reconcile and mail have to go on meanwhile. A worker that waits costs memory and no CPU.
+SWEEP_WORKERS = 3
 Q_CLUSTER = {
     **_QUEUE,
     "name": "runs",
@@ -300,7 +303,9 @@ Q_CLUSTER = {
     "queue_limit": RUN_WORKERS,
     "poll": 0.1,
     "scheduler": False,
-    "ALT_CLUSTERS": {"sweeps": {**_QUEUE, "workers": 2, "queue_limit": 2, "poll": 1, "scheduler": True}},
+    "ALT_CLUSTERS": {
+        "sweeps": {**_QUEUE, "workers": SWEEP_WORKERS, "queue_limit": SWEEP_WORKERS, "poll": 1, "scheduler": True}
+    },
 }
 
 # --- logs ------------------------------------------------------------------------------------------------

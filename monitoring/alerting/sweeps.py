@@ -32,7 +32,7 @@ def evaluate_rules() -> sweeps.Outcome | None:
 
 
 def send_messages() -> sweeps.Outcome | None:
-    """Send what is due; one turn at a time, so that slow receivers never take both workers of the cluster."""
+    """Send what is due; one turn at a time, so that slow receivers take one of the cluster's workers and no more."""
     return sweeps.run(
         DELIVER, every_s=DELIVER_S, lease_s=DELIVER_LEASE_S, work=lambda _turn: sweeps.Outcome(send_due())
     )

@@ -47,9 +47,9 @@ class Measured:
     reading: Reading
 
 
-def sweep() -> sweeps.Outcome | None:
-    """One turn; None when another is still at work."""
-    return sweeps.run(NAME, every_s=EVERY_S, lease_s=LEASE_S, work=_work)
+def sweep(*, soonest_s: float = 0) -> sweeps.Outcome | None:
+    """One turn; None when another is still at work, or began less than ``soonest_s`` ago."""
+    return sweeps.run(NAME, every_s=EVERY_S, lease_s=LEASE_S, work=_work, soonest_s=soonest_s)
 
 
 def _work(turn: sweeps.Turn) -> sweeps.Outcome:
@@ -57,7 +57,7 @@ def _work(turn: sweeps.Turn) -> sweeps.Outcome:
     before = {row.tenant_id: row for row in ResourceCounter.objects.filter(tenant__in=[m.tenant for m in measured])}
     ts = int(clock.now().timestamp())
     rows = [_row(item, before.get(item.tenant), ts, read_us) for item in measured]
-    last = HostSnapshot.objects.order_by("-ts").first()
+    last = HostSnapshot.objects.newest()
     with turn.writing():
         series.insert(series.INSERT_SNAPSHOT, rows)
         series.insert(series.UPSERT_COUNTER, [_counter(item, read_us) for item in measured])
@@ -93,13 +93,13 @@ def _read(node: Node, handles: list[Handle]) -> Mapping[str, Reading]:
 
 
 def used(before: ResourceCounter | None, now: Reading, read_us: int) -> Used:
-    """What was used between two readings; nothing is known when they are too close, or the host was started anew
-    since (the monotonic clock went back)."""
-    if before is None or before.read_us is None or read_us - before.read_us < SHORTEST_US:
+    """What was used between two readings: no share of the CPU when they are too close, and nothing is known when the
+    host was started anew since (the monotonic clock went back)."""
+    if before is None or before.read_us is None or read_us < before.read_us:
         return Used()
-    cpu = _delta(before, before.cpu_us, now, now.cpu_us)
+    took, cpu = read_us - before.read_us, _delta(before, before.cpu_us, now, now.cpu_us)
     return Used(
-        cpu_mpct=None if cpu is None else 100_000 * cpu // (read_us - before.read_us),
+        cpu_mpct=None if cpu is None or took < SHORTEST_US else 100_000 * cpu // took,
         net_in=_delta(before, before.net_in, now, now.net_in),
         net_out=_delta(before, before.net_out, now, now.net_out),
     )

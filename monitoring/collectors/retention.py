@@ -13,9 +13,10 @@ from zcplatform.lib import clock
 ROLL_UP_EVERY_S, PRUNE_EVERY_S, LEASE_S = 600.0, 86_400.0, 900.0
 
 
-def roll_up() -> sweeps.Outcome | None:
-    """The present hour and those before it since this last went well, a week at most. Again changes nothing."""
-    return sweeps.run("rollup", every_s=ROLL_UP_EVERY_S, lease_s=LEASE_S, work=_roll_up)
+def roll_up(*, soonest_s: float = 0) -> sweeps.Outcome | None:
+    """The present hour and those before it since this last went well, a week at most. Again changes nothing. None when
+    another turn is still at work, or began less than ``soonest_s`` ago."""
+    return sweeps.run("rollup", every_s=ROLL_UP_EVERY_S, lease_s=LEASE_S, work=_roll_up, soonest_s=soonest_s)
 
 
 def _roll_up(turn: sweeps.Turn) -> sweeps.Outcome:

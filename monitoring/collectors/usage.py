@@ -43,9 +43,9 @@ class Asked:
     handle: Handle
 
 
-def sweep() -> sweeps.Outcome | None:
-    """One turn; None when another is still at work."""
-    return sweeps.run(NAME, every_s=EVERY_S, lease_s=LEASE_S, work=_work)
+def sweep(*, soonest_s: float = 0) -> sweeps.Outcome | None:
+    """One turn; None when another is still at work, or began less than ``soonest_s`` ago."""
+    return sweeps.run(NAME, every_s=EVERY_S, lease_s=LEASE_S, work=_work, soonest_s=soonest_s)
 
 
 def _work(turn: sweeps.Turn) -> sweeps.Outcome:

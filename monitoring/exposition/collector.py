@@ -105,7 +105,7 @@ def _workers() -> Iterator[Metric]:
 
 
 def _host() -> Iterator[Metric]:
-    row = HostSnapshot.objects.order_by("-ts").first()
+    row = HostSnapshot.objects.newest()
     if row is None:
         return
     cpu = None if row.cpu_mpct is None else row.cpu_mpct / 100_000

@@ -6,6 +6,8 @@ About 0.3 ms of CPU per container, against 6 through the engine's API (docs/moni
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 from tenants.runtimes.base import Reading
@@ -85,7 +87,7 @@ def _memory(group: Path, usage: str, cache: str) -> int:
 
 def _network(group: Path, proc: Path) -> tuple[int, int]:
     """Bytes in and out over all interfaces but the loopback, seen from any process of the container."""
-    pid = (group / "cgroup.procs").read_text().split(maxsplit=1)[0]
+    pid = _process(group)
     received = sent = 0
     for line in (proc / pid / "net/dev").read_text().splitlines()[2:]:
         name, _, counts = line.partition(":")
@@ -93,3 +95,12 @@ def _network(group: Path, proc: Path) -> tuple[int, int]:
             fields = counts.split()
             received, sent = received + int(fields[0]), sent + int(fields[8])
     return received, sent
+
+
+def _process(group: Path) -> str:
+    """Of the group itself or, where it only holds groups (version 2, an init inside), of one below."""
+    for procs in chain([group / "cgroup.procs"], group.rglob("cgroup.procs")):
+        with suppress(OSError):  # of a threaded group, or one that has just gone
+            if pids := procs.read_text().split(maxsplit=1):
+                return pids[0]
+    raise FileNotFoundError(group)

@@ -260,7 +260,7 @@ def _series() -> list[Row]:
             Row("7-day chart", f"{median_ms(_times(lambda n: charts.resources(tenants[n], '7d'))):.1f} ms", "≤ 30 ms"),
             Row("24-hour chart", f"{median_ms(_times(lambda n: charts.resources(tenants[n], '24h'))):.1f} ms"),
             Row("the fleet's latest", f"{median_ms(_times(lambda _n: queries.latest())):.1f} ms", "≤ 20 ms"),
-            Row("prune of a day (720,000 rows)", f"{_turn(lambda: _prune(now)).wall:.2f} s", "≤ 1 s"),
+            _pruned(now),
         ]
 
 
@@ -299,7 +299,23 @@ def _write(tenants: Sequence[Tenant], ts: int) -> None:
     series.insert(series.INSERT_SNAPSHOT, rows)
 
 
+def _pruned(now: int) -> Row:
+    """A day later, one day of the week is too old. Who wants to write meanwhile waits for one step at most."""
+    steps = [0.0]
+
+    def timed(execute: Callable[..., Any], *args: Any) -> Any:
+        began = perf_counter()
+        try:
+            return execute(*args)
+        finally:
+            steps.append(perf_counter() - began)
+
+    with connection.execute_wrapper(timed):
+        took = _turn(lambda: _prune(now))
+    measured = f"{took.wall:.2f} s ({took.cpu:.2f} s CPU), longest step {max(steps) * 1000:.0f} ms"
+    return Row("prune of a day (720,000 rows)", measured, "≤ 1 s")
+
+
 def _prune(now: int) -> None:
-    """A day later, one day of the week is too old."""
     gone = series.prune(now + series.DAY_S, usage_days=400)
     assert gone >= SERIES_TENANTS * 24 * 60, gone

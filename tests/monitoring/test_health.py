@@ -188,6 +188,25 @@ def test_r4_r5_an_engine_that_does_not_answer_makes_it_unknown_and_nobody_error(
     assert set(whys) == {"engine"}
 
 
+def test_r4_strikes_before_and_after_the_engines_trouble_do_not_add_up(world):
+    tenant = world.tenant(deploy=True)
+    fall_silent(world.agents()[0])
+    old(world.agents()[0])
+    now = clock.now()
+    for engine, count, strikes in (("ServingRuntime", 2, 2), ("DownRuntime", 5, 0), ("ServingRuntime", 2, 2)):
+        world.use(engine)
+        for _ in range(count):
+            now += timedelta(seconds=30)
+            with clock.use(lambda at=now: at):
+                health.sweep()
+        assert HealthState.objects.get(tenant=tenant).strikes == strikes
+        assert not tenant.runs.filter(kind=RunKind.RESTART).exists()
+        assert world.fresh(tenant).status == Status.RUNNING
+    with clock.use(lambda: now + timedelta(seconds=30)):
+        health.sweep()
+    assert tenant.runs.filter(kind=RunKind.RESTART).exists(), "the third in a row is one"
+
+
 def test_r4_when_everybody_fails_at_once_nobody_is_blamed(world, monkeypatch):
     monkeypatch.setattr(health, "TROUBLE_FROM", 3)
     tenants = [world.tenant(f"Tenant {n}", deploy=True) for n in range(3)]

@@ -51,6 +51,31 @@ def test_m9_a_hundred_hung_ones_are_asked_at_the_same_time(listeners, monkeypatc
     assert {answer.error for answer in ask(ports)} == {"broken"}
 
 
+def test_m9_hung_ones_cost_one_limit_together_however_many_they_are(listeners, monkeypatch):
+    """Each of them leaves its place to the next; only all of them standing at the same time ends it."""
+    monkeypatch.setattr(probing, "AT_ONCE", 2)
+    monkeypatch.setattr(probing, "SLOW_S", 0.01)
+    monkeypatch.setattr(probing, "TIMEOUT_S", 20)
+    ports = [listeners.open("hang") for _ in range(40)]
+    well = listeners.open()
+    listeners.hold_until = 40
+    *hung, last = ask([*ports, well])
+    assert {answer.error for answer in hung} == {"broken"}
+    assert last == Answer(200, b"{}")
+
+
+def test_m9_all_that_hang_fit_into_the_descriptors_that_a_process_has_by_default():
+    assert probing.AT_ONCE >= 100
+    assert probing.AT_ONCE * probing.TIMEOUT_S / probing.SLOW_S <= 1_024 - 200
+
+
+@pytest.mark.parametrize("mode", ["ok", "hang"])
+def test_what_goes_wrong_with_an_answer_is_not_swallowed(listeners, monkeypatch, mode):
+    monkeypatch.setattr(probing, "TIMEOUT_S", 0.5)
+    with pytest.raises(ZeroDivisionError):
+        probing.ask([(1, f"http://127.0.0.1:{listeners.open(mode)}/")], lambda _key, _answer: 1 / 0)
+
+
 def test_a_redirect_is_not_followed(listeners):
     port, elsewhere = listeners.open("302"), listeners.open()
     listeners.bodies[port] = f"http://127.0.0.1:{elsewhere}/".encode()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from django.db import connection, transaction
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from monitoring import host, series
+from monitoring import host, queries, series
+from monitoring.alerting.metrics import fleet as fleet_metrics
 from monitoring.collectors import resources, retention
 from monitoring.models import HostSnapshot, ResourceCounter, ResourceHour, ResourceSnapshot, Sweep
 from tenants.records import UsageHour
@@ -39,11 +40,16 @@ def test_a_sixtieth_of_a_minute_of_cpu_is_a_sixtieth_of_a_core():
 
 @pytest.mark.parametrize(
     ("known", "read_us"),
-    [(None, 60_000_000), (before(read_us=None), 60_000_000), (before(), 500_000), (before(read_us=90_000_000), 100)],
-    ids=["first", "never-read", "too-close", "r9-host-started-anew"],
+    [(None, 60_000_000), (before(read_us=None), 60_000_000), (before(read_us=90_000_000), 100)],
+    ids=["first", "never-read", "r9-host-started-anew"],
 )
 def test_what_cannot_be_told_is_a_gap(known, read_us):
     assert resources.used(known, READING, read_us) == resources.Used()
+
+
+def test_a_reading_right_after_another_has_no_share_of_the_cpu_but_its_bytes():
+    assert resources.used(before(), READING, 500_000) == resources.Used(None, 100, 200)
+    assert resources.used(before(), READING, 0) == resources.Used(None, 100, 200)
 
 
 def test_a_new_life_counts_from_zero_and_what_a_runtime_does_not_know_stays_unknown():
@@ -59,18 +65,53 @@ def test_a_counter_that_goes_back_is_a_new_life_only_where_lives_have_no_names()
     assert resources.used(before(cpu_us=9_000_000), READING, 60_000_000).cpu_mpct == 0
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 10**9)), max_size=40))
+# A reading is of a new life, of the same, or comes at once after the one before; clocks may jump in between.
+readings = st.lists(
+    st.tuples(
+        st.sampled_from(["same", "same", "new life", "at once"]), st.integers(0, 10**9), st.integers(-3_600, 3_600)
+    ),
+    max_size=40,
+)
+
+
+@given(readings)
 def test_bytes_over_any_sequence_of_lives_are_neither_lost_nor_doubled(steps):
-    """Each step either starts a new life (0) or goes on, and then moves that many bytes before it is read."""
-    life, counter, moved, told = 0, 0, 0, 0
+    life, counter, moved, told, read_us = 0, 0, 0, 0, 0
     known = before(read_us=0, life="0")
-    for number, (kind, amount) in enumerate(steps, 1):
-        life, counter = (life + 1, 0) if kind == 0 else (life, counter)
+    for what, amount, _ in steps:
+        life, counter = (life + 1, 0) if what == "new life" else (life, counter)
         counter, moved = counter + amount, moved + amount
+        read_us += 1_000 if what == "at once" else 60_000_000
         now = replace(READING, life=str(life), net_in=counter)
-        told += resources.used(known, now, number * 60_000_000).net_in or 0
-        known = before(number * 60_000_000, str(life), READING.cpu_us, counter, READING.net_out)
+        told += resources.used(known, now, read_us).net_in or 0
+        known = before(read_us, str(life), READING.cpu_us, counter, READING.net_out)
     assert told == moved
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(readings)
+def test_r9_nor_are_they_in_the_rows_and_hours_whatever_the_clock_does(db, monkeypatch, steps):
+    """Whole turns: two that fall into the same second, as after a clock was put back, are one row with both."""
+    with transaction.atomic():
+        tenant = TenantFactory(status="running", slot=0, port=21_001, uid=200_000, handle={"runtime": "x", "id": "x"})
+        ts, life, counter, moved, now_us = 1_700_000_000, 0, 0, 0, 0
+        for number, (what, amount, jump) in enumerate([("same", 0, 0), *steps]):
+            life, counter = (life + 1, 0) if what == "new life" else (life, counter)
+            counter, moved = counter + amount, moved + amount
+            now_us += 1_000 if what == "at once" else 60_000_000
+            # Every third jump leads to a second in which there was a turn before.
+            ts = 1_700_000_000 if number % 3 == 2 else ts + 60 + jump
+            reading = replace(READING, life=str(life), net_in=counter)
+            found = 1, [resources.Measured(tenant.pk, 100, reading)], now_us
+            monkeypatch.setattr(resources, "_measure", lambda found=found: found)
+            with clock.use(lambda at=ts: clock_at(at)):
+                resources.sweep()
+        seen = ResourceSnapshot.objects.values_list("ts", "net_in")
+        assert sum(net or 0 for _, net in seen) == moved
+        for hour in {series.hour_of(at) for at, _ in seen}:
+            series.roll_up(hour, [tenant.pk])
+        assert sum(net or 0 for net in ResourceHour.objects.values_list("net_in", flat=True)) == moved
+        transaction.set_rollback(True)
 
 
 def test_the_first_turn_has_no_shares_and_the_second_has(world, minutes):
@@ -108,6 +149,22 @@ def test_r9_a_clock_that_jumps_an_hour_either_way_loses_and_doubles_nothing(worl
     rows = ResourceSnapshot.objects.exclude(net_in=None)
     assert sum(rows.values_list("net_in", flat=True)) == 50
     assert max(rows.values_list("cpu_mpct", flat=True)) == 0
+
+
+def test_r9_what_was_written_while_the_clock_was_ahead_is_not_the_present(world, minutes):
+    tenant = world.tenant(deploy=True)
+    agent, ts = world.agents()[0], 1_700_000_000
+    for shift, memory in ((0, 1), (3_600, 2), (60, 3)):
+        minutes[0] += 1
+        agent.reading = replace(READING, mem_bytes=memory)
+        with clock.use(lambda at=ts + shift: clock_at(at)):
+            resources.sweep()
+    with clock.use(lambda: clock_at(ts + 60)):
+        assert queries.latest()[tenant.pk]["mem_bytes"] == 3
+        assert queries.now_of(world.fresh(tenant))["resources"]["mem_bytes"] == 3
+        assert queries.host()["at"] == HostSnapshot.objects.newest().ts == ts + 60
+        assert fleet_metrics._host().ts == ts + 60, "or no alert about the host for an hour"
+    assert HostSnapshot.objects.get(ts=ts + 60).cpu_mpct is not None
 
 
 def test_two_turns_in_the_same_second_are_one_row(world, minutes):
@@ -204,31 +261,72 @@ def test_hours_that_were_missed_are_made_up_for(tenant):
     assert ResourceHour.objects.count() == 5
 
 
-def test_m8_pruning_takes_what_is_old_in_small_steps_and_nothing_else(db, monkeypatch, django_assert_max_num_queries):
+class Deletes:
+    """What is deleted: how many rows by each statement, and whether each of a tenant's was its own transaction."""
+
+    def __init__(self):
+        self.rows, self.alone = [], True
+
+    def __call__(self, execute, sql, params, many, context):
+        found = execute(sql, params, many, context)
+        if sql.startswith("DELETE"):
+            self.rows.append(context["cursor"].rowcount)
+            self.alone &= "host" in sql or not context["connection"].in_atomic_block
+        return found
+
+
+def test_m8_pruning_takes_what_is_old_in_small_steps_and_nothing_else(transactional_db, monkeypatch):
     monkeypatch.setattr(series, "BATCH", 10)
-    now, tenants = HOUR, [TenantFactory() for _ in range(2)]
+    now, tenants = HOUR, [TenantFactory() for _ in range(3)]
     keep = now - series.RAW_DAYS * series.DAY_S
-    for tenant in tenants:
+    for tenant in tenants[:2]:
         ResourceSnapshot.objects.bulk_create(
             ResourceSnapshot(tenant=tenant, ts=keep + shift) for shift in range(-25, 3)
         )
         for days in (399, 401):
             UsageHour.objects.create(tenant=tenant, period_start=now - days * series.DAY_S)
             ResourceHour.objects.create(tenant=tenant, ts=now - days * series.DAY_S, samples=1)
+    add(tenants[2], keep)
     HostSnapshot.objects.create(ts=keep - 1, mem_bytes=1, mem_total=1, disk_bytes=1, disk_total=1)
-    with clock.use(lambda: clock_at(now)):
+    deletes = Deletes()
+    with clock.use(lambda: clock_at(now)), connection.execute_wrapper(deletes):
         retention.prune()
-    assert sorted(ResourceSnapshot.objects.values_list("ts", flat=True)) == sorted([keep, keep + 1, keep + 2] * 2)
+    kept = [*[keep, keep + 1, keep + 2] * 2, keep]
+    assert sorted(ResourceSnapshot.objects.values_list("ts", flat=True)) == sorted(kept)
     assert UsageHour.objects.count() == 2 and not ResourceHour.objects.exists()
     assert not HostSnapshot.objects.exists()
     assert Sweep.objects.get(name="prune").items == 50 + 2 + 4 + 1
+    # Between two steps anybody may write; and there is none for a tenant that has nothing old.
+    assert deletes.alone and deletes.rows == [10, 10, 5] * 2 + [2] * 2 + [1] * 2 + [1]
 
 
-def test_r9_a_clock_far_ahead_for_a_moment_does_not_empty_the_hours(tenant):
-    """An hour ahead takes an hour of the oldest snapshots, no more."""
-    for number in range(24):
-        add(tenant, HOUR - number * 3_600, mem_bytes=1)
-    ahead = clock_at(HOUR) + timedelta(hours=1)
-    with clock.use(lambda: ahead):
-        retention.prune()
-    assert ResourceSnapshot.objects.count() == 24
+@pytest.mark.parametrize("statement", [old.delete for old in series.OLD], ids=lambda text: text.split()[2])
+def test_a_step_of_pruning_walks_over_the_rows_of_one_tenant_only(db, statement):
+    if connection.vendor != "sqlite":
+        pytest.skip("SQLite's own")
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN QUERY PLAN {statement}", [1, 1, HOUR, 500])
+        steps = [row[3] for row in cursor.fetchall()]
+    walks = [step for step in steps if step.startswith(("SCAN", "SEARCH"))]
+    assert sum("USING PRIMARY KEY (tenant_id=? AND" in step for step in walks) == 2, walks
+    assert not any("TEMP B-TREE" in step for step in steps), steps
+
+
+@pytest.mark.parametrize("days", [1, 365])
+def test_r9_a_clock_far_ahead_for_a_moment_empties_nothing(db, days):
+    """It takes a little of the oldest, no more. What is really due goes, turn by turn."""
+    tenant, day = TenantFactory(), series.DAY_S
+    ResourceSnapshot.objects.bulk_create(ResourceSnapshot(tenant=tenant, ts=HOUR - n * day // 4) for n in range(28))
+    HostSnapshot.objects.bulk_create(
+        HostSnapshot(ts=HOUR - n * day // 4, mem_bytes=1, mem_total=1, disk_bytes=1, disk_total=1) for n in range(28)
+    )
+    for number in range(366):
+        ResourceHour.objects.create(tenant=tenant, ts=HOUR - number * day, samples=1)
+        UsageHour.objects.create(tenant=tenant, period_start=HOUR - number * day)
+    series.prune(HOUR + days * day, usage_days=400)
+    assert ResourceSnapshot.objects.count() >= 28 - 4 * 2
+    assert min(ResourceHour.objects.count(), UsageHour.objects.count()) >= 366 - 45
+    assert HostSnapshot.objects.count() >= 28 - 4 * 2
+    for _ in range(10):
+        series.prune(HOUR + 2_000 * day, usage_days=400)
+    assert not any(model.objects.exists() for model in (ResourceSnapshot, ResourceHour, UsageHour, HostSnapshot))

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import transaction
+from django.db.models import Sum
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from monitoring import probing, quota_marks
 from monitoring.collectors import usage as collector
 from monitoring.models import QuotaMark, Sweep, UsageCounter
 from tenants import quotas, services, usage
+from tenants.agents.base import Counters
 from tenants.models import Event, Plan, Tenant
 from tenants.records import UsageHour
 from tests.factories import TenantFactory
@@ -130,6 +136,47 @@ def test_r9_a_clock_that_jumps_an_hour_either_way_loses_and_doubles_nothing(acme
         acme.tells(messages=10 * number)
         sweep_at(NOON + timedelta(minutes=shift))
     assert sum(row[0] for row in hours().values()) == 50
+
+
+HAPPENINGS = st.lists(
+    st.tuples(
+        st.sampled_from(["asked", "asked", "restart", "gap", "twice", "silent", "part"]),
+        st.integers(0, 10**6),
+        st.integers(-3_600, 3_600),
+    ),
+    max_size=20,
+)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(HAPPENINGS)
+def test_r9_over_any_sequence_the_hours_sum_up_to_what_was_counted(db, monkeypatch, happenings):
+    """Whole turns, with the clock jumping up to an hour either way between any two: an agent that works on, is started
+    anew, is not reached, is asked twice, gives no data, or only one of its counters. Nothing is lost but what a life
+    counted after its last answer, and nothing comes twice."""
+    with transaction.atomic():
+        tenant, moment, life = TenantFactory(status="running"), NOON, 0
+        counted, seen, earlier = Counter(), Counter(), Counter()
+        monkeypatch.setattr(collector, "whom", lambda: [tenant])
+        for what, amount, jump in happenings:
+            moment += timedelta(seconds=300 + jump)
+            if what == "restart":
+                life, counted, seen, earlier = life + 1, Counter(), Counter(), earlier + seen
+            counted["messages_in"] += amount
+            counted["tokens_out"] += 2 * amount
+            if what == "gap":
+                continue
+            told = {"silent": (), "part": ("tokens_out",)}.get(what, ("messages_in", "tokens_out"))
+            counts = Counters(**{name: counted[name] for name in told})
+            answer = {tenant.pk: (f"life {life}", counts)} if told else {}
+            monkeypatch.setattr(collector, "scrape", lambda _asked, answer=answer: answer)
+            for _ in range(2 if what == "twice" else 1):
+                sweep_at(moment)
+            seen.update({name: counted[name] - seen[name] for name in told})
+        sums = UsageHour.objects.aggregate(messages_in=Sum("messages_in"), tokens_out=Sum("tokens_out"))
+        for name in ("messages_in", "tokens_out"):
+            assert (sums[name] or 0) == (earlier + seen)[name]
+        transaction.set_rollback(True)
 
 
 def test_a_turn_that_is_overtaken_counts_nothing_and_its_successor_everything(acme, monkeypatch):

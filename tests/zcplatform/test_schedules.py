@@ -36,6 +36,12 @@ def test_they_run_on_the_one_cluster_that_schedules(settings):
     assert queue["scheduler"] is False and queue["ALT_CLUSTERS"]["sweeps"]["scheduler"] is True
 
 
+def test_two_long_jobs_leave_a_worker_for_the_sweeps(settings):
+    """A backup and its drill, say, or the check of the audit's chain: health goes on every 30 s."""
+    sweeps = settings.Q_CLUSTER["ALT_CLUSTERS"]["sweeps"]
+    assert sweeps["workers"] == sweeps["queue_limit"] == 3
+
+
 def test_a_changed_one_is_mended_and_keeps_its_row():
     schedules.ensure((JOB,))
     before = Schedule.objects.get().pk

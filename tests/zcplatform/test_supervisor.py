@@ -17,7 +17,7 @@ from vault.services import create_keyring
 from zcplatform import startup, supervisor, ticker
 from zcplatform.programs import Program
 
-READY = ("workers of runs: 2", "workers of sweeps: 2")
+READY = ("workers of runs: 2", "workers of sweeps: 3")
 
 
 @pytest.fixture(scope="module")

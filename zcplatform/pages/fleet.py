@@ -51,7 +51,7 @@ def capacity() -> Capacity:
     """Slots of the active nodes, memory and disk of the host, and when the first of them runs out."""
     slots = _slots()
     bars = [bar(_("Slots"), slots[0], slots[1])]
-    host = HostSnapshot.objects.order_by("-ts").first()
+    host = HostSnapshot.objects.newest()
     if host and clock.now().timestamp() - host.ts < FRESH_S:
         bars.append(_measured(_("Memory"), host.mem_bytes, host.mem_total))
         bars.append(_measured(_("Disk"), host.disk_bytes, host.disk_total))

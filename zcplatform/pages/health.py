@@ -45,7 +45,7 @@ def facts() -> dict[str, Any]:
         "sweeps": Sweep.objects.order_by("name"),
         "schedules": schedules(),
         "keys": KeyVersion.objects.order_by("-version"),
-        "host": HostSnapshot.objects.order_by("-ts").first(),
+        "host": HostSnapshot.objects.newest(),
         "alerts": Alert.objects.filter(state=State.FIRING).select_related("tenant").order_by("-pk")[:20],
     }
 

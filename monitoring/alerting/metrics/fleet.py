@@ -113,8 +113,8 @@ def share(used: int | float | None, total: int | float | None) -> float | None:
 
 
 def _host() -> HostSnapshot | None:
-    row = HostSnapshot.objects.order_by("-ts").first()
-    return row if row and abs(clock.now().timestamp() - row.ts) <= FRESH_S else None
+    row = HostSnapshot.objects.newest()
+    return row if row and clock.now().timestamp() - row.ts <= FRESH_S else None
 
 
 def _age(at: datetime | None) -> float | None:

@@ -1,7 +1,8 @@
 """Control groups of both versions, and the engine's own numbers beside them.
 
 The files of version 2 are laid out by hand after the kernel's documentation (cgroup-v2.rst) and ``docker stats``'
-own reading of them; those of version 1 were copied from a running container.
+own reading of them, since the machines that these tests run on have version 1; those of version 1 were copied from a
+running container.
 """
 
 from __future__ import annotations
@@ -35,8 +36,19 @@ V1 = {
 V2 = {
     "memory.current": "5177344\n",
     "memory.max": "67108864\n",
-    "memory.stat": "anon 4587520\nfile 8192\ninactive_anon 4579328\ninactive_file 4096\nactive_file 8192\n",
-    "cpu.stat": "usage_usec 34644\nuser_usec 20000\nsystem_usec 14644\nnr_periods 3\nnr_throttled 3\n",
+    "memory.stat": (
+        "anon 4587520\nfile 8192\nkernel 581632\nkernel_stack 32768\npagetables 98304\nsock 0\nshmem 0\n"
+        "file_mapped 4096\nfile_dirty 0\nfile_writeback 0\ninactive_anon 4579328\nactive_anon 8192\n"
+        "inactive_file 4096\nactive_file 8192\nunevictable 0\nslab_reclaimable 200000\nslab 300000\n"
+        "workingset_refault_file 0\npgfault 1200\npgmajfault 0\n"
+    ),
+    "memory.events": "low 0\nhigh 0\nmax 0\noom 0\noom_kill 0\n",
+    "cpu.stat": (
+        "usage_usec 34644\nuser_usec 20000\nsystem_usec 14644\n"
+        "nr_periods 3\nnr_throttled 3\nthrottled_usec 900\nnr_bursts 0\nburst_usec 0\n"
+    ),
+    "io.stat": "254:0 rbytes=4096 wbytes=0 rios=1 wios=0 dbytes=0 dios=0\n",
+    "pids.max": "64\n",
     "pids.current": "2\n",
     "cgroup.procs": "13202\n13250\n",
 }
@@ -92,6 +104,42 @@ def test_what_does_not_run_or_ends_meanwhile_is_no_reading(tmp_path, proc, layou
     assert cgroups.read("f" * 64, root=root, proc=proc) is None
     for procs in root.rglob("cgroup.procs"):
         procs.write_text("")
+    assert cgroups.read(ID, root=root, proc=proc) is None
+
+
+@pytest.mark.parametrize("name", ["memory.current", "memory.max", "pids.current", "cgroup.procs"])
+def test_version_2_without_a_controller_is_no_reading_so_that_the_engine_is_asked(tmp_path, proc, name):
+    """Where a controller is not handed on (``cgroup.subtree_control``) its files are not there."""
+    root = second(tmp_path / "cgroup", "docker/{id}")
+    (root / "docker" / ID / name).unlink()
+    assert cgroups.read(ID, root=root, proc=proc) is None
+
+
+def test_version_2_without_the_cpu_controller_still_tells_what_was_used(tmp_path, proc):
+    root = second(tmp_path / "cgroup", "docker/{id}")
+    (root / "docker" / ID / "cpu.stat").write_text("usage_usec 34644\nuser_usec 20000\nsystem_usec 14644\n")
+    reading = cgroups.read(ID, root=root, proc=proc)
+    assert reading and reading.cpu_us == 34_644
+
+
+@pytest.mark.parametrize("own", ["empty", "threaded"])
+def test_a_group_that_only_holds_groups_is_read_with_the_network_of_one_below(tmp_path, proc, own):
+    """Version 2 has no processes beside groups: an init inside moves its own into one. The counts are of all of it."""
+    root = second(tmp_path / "cgroup", "docker/{id}")
+    group = root / "docker" / ID
+    (group / "cgroup.procs").write_text("")
+    if own == "threaded":  # then the kernel refuses to read it
+        (group / "cgroup.procs").unlink()
+        (group / "cgroup.procs").mkdir()
+    write(group / "empty.slice", {"cgroup.procs": ""})
+    write(group / "init.scope/inner", {"cgroup.procs": "13202\n", "memory.current": "1\n"})
+    reading = cgroups.read(ID, root=root, proc=proc)
+    assert reading and (reading.net_in, reading.mem_bytes, reading.pids) == (1_927, 5_173_248, 2)
+
+
+def test_a_process_of_another_pid_namespace_is_zero_and_no_reading(tmp_path, proc):
+    root = second(tmp_path / "cgroup", "docker/{id}")
+    (root / "docker" / ID / "cgroup.procs").write_text("0\n")
     assert cgroups.read(ID, root=root, proc=proc) is None
 
 
