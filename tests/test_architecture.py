@@ -9,7 +9,7 @@ from tests import architecture as rules
 from zcplatform import __version__
 
 # Where a rule is broken on purpose: path -> why.
-UNSAFE_TEXT_ALLOWED: dict[str, str] = {}
+UNSAFE_TEXT_ALLOWED = {"zcplatform/lib/sqlite3/base.py": "a PRAGMA takes no parameters; this one is given an integer"}
 FOREIGN_NAMES_ALLOWED = {"tests/architecture.py": "the rule itself", "tests/test_architecture.py": "its planted cases"}
 LONG_FILES_ALLOWED = {"tenants/agents/demo_agent.py": "goes into images alone, so it must be one file"}
 
