@@ -183,6 +183,16 @@ def test_who_gets_no_turn_gets_sqlites_own_error_and_then_their_turn(path):
         assert other.ask("write") == "written"
 
 
+def test_who_waited_in_vain_leaves_the_line(path):
+    mine = turns_at(str(path))
+    with program(path) as holder:
+        assert holder.ask("begin") == "begun"
+        assert mine.take(time.monotonic() + 0.1) is False
+        assert holder.ask("end") == "ended"
+    assert mine.take(time.monotonic())
+    mine.give()
+
+
 def test_a_killed_holder_frees_its_turn_even_when_a_child_of_it_lives_on(path):
     with program(path) as holder:
         assert holder.ask("begin") == "begun"
