@@ -115,13 +115,21 @@ def _check(action: str, outcome: str) -> None:
 
 def _append(values: dict[str, Any]) -> AuditEntry:
     lock_chain()
-    last = AuditEntry.objects.order_by("-id").values_list("id", "hash").first() or (0, GENESIS)
-    entry = AuditEntry(id=last[0] + 1, created_at=clock.now(), previous_hash=last[1])
+    last_id, last_hash = _last()
+    entry = AuditEntry(id=last_id + 1, created_at=clock.now(), previous_hash=last_hash)
     for name, value in values.items():
         setattr(entry, name, _fit(name, value))
     entry.hash = digest({name: getattr(entry, name) for name in COLUMNS})
     entry.save(force_insert=True)
     return entry
+
+
+def _last() -> tuple[int, str]:
+    """Said to the database directly: each write of the platform asks it while all others wait, and putting the question
+    together took the ORM ten times as long as the answer."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT id, hash FROM audit_log ORDER BY id DESC LIMIT 1")
+        return cursor.fetchone() or (0, GENESIS)
 
 
 def _actor_id(actor: Actor) -> str:

@@ -8,6 +8,10 @@ import subprocess
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from re import _parser as re_parser
+from re._constants import MAX_REPEAT, MIN_REPEAT
+from re._parser import SubPattern
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
@@ -156,6 +160,34 @@ def unsafe_text_violations(source: str, module: str) -> list[str]:
     """HTML that is declared safe, and SQL that is put together from parts."""
     nodes = ast.walk(ast.parse(source))
     return [f"{module}:{getattr(n, 'lineno', 0)} {what}" for n in nodes if (what := _unsafe_text(n))]
+
+
+def _repeats_a_repetition(parsed: Any, inside: bool = False) -> bool:
+    """Whether something without a bound is repeated without a bound, in what ``re`` makes of a pattern."""
+    if isinstance(parsed, tuple) and parsed and parsed[0] in (MAX_REPEAT, MIN_REPEAT):
+        endless = parsed[1][1] > 1_000
+        return (endless and inside) or _repeats_a_repetition(parsed[1][2], inside or endless)
+    if isinstance(parsed, tuple | list | SubPattern):
+        return any(_repeats_a_repetition(part, inside) for part in parsed)
+    return False
+
+
+def _pattern_of(node: ast.AST) -> str | bytes | None:
+    """The pattern of a call of ``re``; what is put into an f-string counts as one letter."""
+    if not (isinstance(node, ast.Call) and node.args and _dotted(node.func).startswith("re.")):
+        return None
+    given = node.args[0]
+    if isinstance(given, ast.JoinedStr):
+        return "".join(part.value if isinstance(part, ast.Constant) else "x" for part in given.values)
+    return given.value if isinstance(given, ast.Constant) and isinstance(given.value, str | bytes) else None
+
+
+def slow_patterns(source: str, module: str) -> list[str]:
+    """Regular expressions that a hostile text may keep busy for longer than its length."""
+    found = [(n.lineno, p) for n in ast.walk(ast.parse(source)) if (p := _pattern_of(n)) and isinstance(n, ast.Call)]
+    return [
+        f"{module}:{line} {pattern!r}" for line, pattern in found if _repeats_a_repetition(re_parser.parse(pattern))
+    ]
 
 
 def template_violations(source: str, name: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from typing import Any
 
 from django.core.asgi import get_asgi_application
@@ -11,9 +12,13 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "zcplatform.settings")
 _django = get_asgi_application()
 
 from tenants.door import Door  # noqa: E402 - models need Django to be set up
-from tenants.door_http import Receive, Send  # noqa: E402
+from tenants.door_http import Answer, Receive, Send  # noqa: E402
 from zcplatform.http_metrics import timed  # noqa: E402
+from zcplatform.lib.errors import RequestError  # noqa: E402
 
+MAX_HEADERS = 200
+MAX_HEADER_BYTES = 65_536
+"""Of all headers together. The server itself counts only what it has not read to the end, and lets more through."""
 _door = Door()
 
 
@@ -21,10 +26,17 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
     """A host of a tenant never reaches Django, so the platform's pages are never served under a tenant's name."""
     if scope["type"] == "lifespan":
         await _lifespan(receive, send)
+    elif scope["type"] == "http" and _is_too_much(scope["headers"]):
+        error = RequestError("There are more headers than anybody needs.", type="headers_too_large")
+        await Answer(timed(scope["method"], send), uuid.uuid4().hex).error(error)
     elif _door.handles(scope):
         await _door(scope, receive, timed(scope.get("method", ""), send))
     else:
         await _django(scope, receive, send)
+
+
+def _is_too_much(headers: Any) -> bool:
+    return len(headers) > MAX_HEADERS or sum(len(name) + len(value) for name, value in headers) > MAX_HEADER_BYTES
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

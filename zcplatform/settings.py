@@ -193,6 +193,7 @@ try:
 except ValueError:  # its text may hold the password
     raise ImproperlyConfigured("ZCPLATFORM_DATABASE_URL: not the address of a database.") from None
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    DATABASES["default"]["ENGINE"] = "zcplatform.lib.sqlite3"  # Django's, with turns for the writers
     DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS
 REDIS_URL = env.redis_url("REDIS_URL")  # where the windows of the rate limits are; empty: in the database
 

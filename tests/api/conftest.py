@@ -13,6 +13,8 @@ from accounts import api_keys, logins, tokens
 from accounts.models import ApiKey
 from accounts.permissions import ROLES
 from accounts.rates import permits
+from monitoring.alerting.contacts import create_notifier
+from monitoring.alerting.models import Alert, AlertRule, Silence
 from tenants import access_tokens, configuration, services
 from tenants.configuration import ConfigInput
 from tenants.models import Invitation, Member, Node, Tenant
@@ -130,6 +132,29 @@ def ids_of(tenant) -> dict[str, str]:
         "token_id": str(tenant.access_tokens.first().public_id),
         "slug": "pro",
     }
+
+
+def alerting_ids_of(tenant, secret=None) -> dict[str, str]:
+    """An alert that fires, its rule, a notifier with a secret and a silence of the tenant's own."""
+    rule = AlertRule.objects.create(tenant=tenant, name="Full", metric="tenant_memory_pct", threshold=1)
+    now = clock.now()
+    alert = Alert.objects.create(
+        rule=rule,
+        tenant=tenant,
+        name=rule.name,
+        severity="warning",
+        state="firing",
+        since=now,
+        seen_at=now,
+        fired_at=now,
+    )
+    silence = Silence.objects.create(
+        tenant=tenant, until=now + timedelta(hours=1), for_tenant_only=True, created_by="x"
+    )
+    config = {"url": "https://hooks.example.com/x", **({"secret": secret} if secret else {})}
+    notifier = create_notifier(actor=OPERATOR, tenant=tenant, kind="webhook", name="On call", config=config).notifier
+    rows = {"alert_id": alert, "rule_id": rule, "silence_id": silence, "notifier_id": notifier}
+    return {name: str(row.public_id) for name, row in rows.items()}
 
 
 @pytest.fixture

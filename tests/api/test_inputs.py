@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from tenants.models import Tenant
-from tests.api.conftest import ids_of
+from tests.api.conftest import alerting_ids_of, ids_of
 from tests.api.table import BODIES, rows
 from tests.api.test_permissions import UNKNOWN, ask, filled
 
@@ -25,7 +25,8 @@ LISTS = ["/tenants", "/plans", *(f"/tenants/{{tenant_id}}/{name}" for name in (
 
 @pytest.fixture
 def ids(acme, people):
-    return {**ids_of(acme), **{name: str(uuid.uuid4()) for name in (*UNKNOWN, "name")}}
+    unknown = {name: str(uuid.uuid4()) for name in (*UNKNOWN, "user_id", "name")}
+    return {**ids_of(acme), **alerting_ids_of(acme), **unknown}
 
 
 def send(people, route, ids, body):

@@ -10,7 +10,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from tenants.models import Channel, Member, Tenant
-from tests.api.conftest import as_user, ids_of
+from tests.api.conftest import alerting_ids_of, as_user, ids_of
 from tests.api.table import rows
 from tests.api.test_permissions import UNKNOWN, ask
 from tests.factories import MemberFactory, RunFactory, TenantFactory
@@ -22,8 +22,8 @@ ABOUT_REQUESTS = {"AuditEntry", "RateWindow"}
 
 @pytest.fixture
 def ids(acme, people):
-    unknown = {name: str(uuid.uuid4()) for name in (*UNKNOWN, "name")}
-    return {**ids_of(acme), **unknown}
+    unknown = {name: str(uuid.uuid4()) for name in (*UNKNOWN, "user_id", "name")}
+    return {**ids_of(acme), **alerting_ids_of(acme), **unknown}
 
 
 def everything():

@@ -15,7 +15,7 @@ from tenants.channels import CHANNELS
 from tenants.models import Event, TenantSecret
 from tenants.provisioning.plans import PROCEDURE
 from tenants.provisioning.runner import execute
-from tests.api.conftest import Undone, ids_of, make_tenant
+from tests.api.conftest import Undone, alerting_ids_of, ids_of, make_tenant
 from tests.api.table import CALLERS, rows
 from tests.api.test_permissions import UNKNOWN, ask
 from tests.factories import PlanFactory
@@ -62,8 +62,10 @@ def nothing_outside(monkeypatch):
 
 @pytest.mark.parametrize("caller", [name for name in CALLERS if name not in ("anonymous", "expired_key", "suspended")])
 def test_c10_no_secret_in_any_answer_log_audit_row_or_event(caller, people, acme, caplog):
-    canary = planted(acme)
-    ids = {**ids_of(acme), **{name: str(uuid.uuid4()) for name in (*UNKNOWN, "name")}}
+    notifier = f"canary-notifier-{uuid.uuid4().hex}"
+    canary = {*planted(acme), notifier}
+    own = {**ids_of(acme), **alerting_ids_of(acme, notifier)}
+    ids = {**own, **{name: str(uuid.uuid4()) for name in (*UNKNOWN, "user_id", "name")}}
     told = []
     caplog.set_level(logging.DEBUG)
     for route in ROWS:

@@ -1,4 +1,4 @@
-"""K5, K6, K10, K12: forged forms, hostile texts in every field, and ways out of the site."""
+"""K5, K6, K7, K10, K12: forged forms, hostile texts in every field, and ways out of the site."""
 
 from __future__ import annotations
 
@@ -33,6 +33,29 @@ def test_k6_a_form_from_a_sibling_is_refused_whatever_token_it_carries(stage, or
     token = owner.cookies["zc_csrf"].value
     headers = {"X-CSRFToken": token, "Origin": origin, "Sec-Fetch-Mode": "no-cors"}
     assert owner.post(table.of(stage.tenant, "act", "restart"), headers=headers).status_code == 403
+
+
+def test_k7_a_cookie_that_a_sibling_can_set_is_not_looked_at(stage, settings):
+    """Behind https: a browser lets no sibling set a name with __Host-, and any other name is nobody's here."""
+    settings.SESSION_COOKIE_NAME, settings.CSRF_COOKIE_NAME = "__Host-zc_session", "__Host-zc_csrf"
+    settings.SESSION_COOKIE_SECURE = settings.CSRF_COOKIE_SECURE = True
+    page, owner = table.of(stage.tenant, "overview"), browser(stage.people["owner"], enforce_csrf_checks=True)
+    assert owner.get(page, secure=True).status_code == 200
+    for name, cookie in owner.cookies.items():
+        assert (name[:7], cookie["domain"] or "", cookie["path"], cookie["secure"]) == ("__Host-", "", "/", True)
+    session, token = owner.cookies["__Host-zc_session"].value, owner.cookies["__Host-zc_csrf"].value
+    victim = browser()
+    for name in ("sessionid", "zc_session"):
+        victim.cookies[name] = session
+    assert victim.get(page, secure=True).status_code == 302, "nobody is logged in by the sibling's cookie"
+    del owner.cookies["__Host-zc_csrf"]
+    for name in ("csrftoken", "zc_csrf"):
+        owner.cookies[name] = token
+    headers = {"X-CSRFToken": token, "Referer": f"https://testserver{page}"}
+    act = table.of(stage.tenant, "act", "restart")
+    assert owner.post(act, headers=headers, secure=True).status_code == 403
+    owner.cookies["__Host-zc_csrf"] = token
+    assert owner.post(act, headers=headers, secure=True).status_code != 403, "it was the cookie's name that was wrong"
 
 
 @pytest.fixture

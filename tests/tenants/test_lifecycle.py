@@ -86,7 +86,7 @@ def test_deploying_again_is_the_same_run_while_one_is_active_and_adopts_the_agen
     assert world.fresh(tenant).status == Status.RUNNING
 
 
-def test_r10_a_hundred_parallel_deploys_make_one_run_and_one_agent(world):
+def test_r10_m10_a_hundred_parallel_deploys_make_one_run_and_one_agent(world):
     tenant, runs, failures = world.tenant(), [], []
     barrier = threading.Barrier(20)
 

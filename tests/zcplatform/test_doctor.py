@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 import sqlite3
 from collections import namedtuple
@@ -148,13 +149,28 @@ def test_a_disk_that_fills_up(sound, monkeypatch, used, level):
 
 
 @pytest.mark.sqlite
-def test_a_database_that_others_can_read(sound):
-    path = Path(connection.settings_dict["NAME"])
+@pytest.mark.parametrize("suffix", ["", "-wal", "-turn"])
+def test_a_database_that_others_can_read(sound, suffix):
+    path = Path(f"{connection.settings_dict['NAME']}{suffix}")
     path.chmod(0o640)
     try:
         assert only("database") == ("error", f"{path} has mode 0640, not 0600.")
     finally:
         path.chmod(0o600)
+
+
+@pytest.mark.root
+@pytest.mark.sqlite
+def test_a_turn_file_of_somebody_else(sound, settings):
+    """Root made it by hand, say; who can't open it writes all the same, and waits by luck."""
+    path = Path(f"{settings.DATABASES['default']['NAME']}-turn")
+    path.touch()
+    os.chown(path, 12_345, 12_345)
+    try:
+        mine = Path(settings.HOME).stat().st_uid
+        assert only("owners") == ("error", f"{path} belongs to uid 12345, the home to uid {mine}.")
+    finally:
+        os.chown(path, 0, 0)
 
 
 def test_a_database_that_is_not_migrated_is_one_fault_and_not_ten(sound, monkeypatch):

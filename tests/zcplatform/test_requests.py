@@ -203,12 +203,12 @@ def test_each_request_is_logged_once_without_query_and_token(web):
     assert "canary-44" not in json.dumps(lines)
 
 
-def test_security_headers_are_on_pages_errors_and_api(web):
+def test_k13_security_headers_are_on_pages_errors_and_api(web):
     for address in ("/login", "/page/fail/value", "/api/health", "/nothing"):
         answer = web.get(address)
         policy = answer["Content-Security-Policy"]
         assert "default-src 'none'" in policy
-        assert "frame-ancestors 'none'" in policy  # K13
+        assert "frame-ancestors 'none'" in policy
         assert "unsafe" not in policy
         assert answer["Cache-Control"] == "no-store, private"
         assert "camera=()" in answer["Permissions-Policy"]

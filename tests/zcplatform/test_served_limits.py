@@ -4,6 +4,7 @@ import itertools
 import os
 import random
 import signal
+import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -83,3 +84,33 @@ def test_k1_k4_without_a_proxy_no_header_is_believed(tmp_path):
         wait_for(lambda: answers(port), "the web answers")
         statuses = [status for lie in LIES for status in ask_for_codes(port, 8, lie)]
         assert sorted(statuses) == [202] * PER_NETWORK + [429] * (len(statuses) - PER_NETWORK)
+
+
+HUGE = {
+    "10 MB in one header": [f"X-Huge: {'x' * 10_000_000}"],
+    "10 MB in one cookie": [f"Cookie: c={'x' * 10_000_000}"],
+    "1,000 cookies": ["Cookie: " + "; ".join(f"c{n}={'x' * 90}" for n in range(1_000))],
+    "1,000 headers of one name": ["X-Same: x"] * 1_000,
+}
+
+
+def status_of(port, lines):
+    """The status for a request with these header lines; 400 as well when the server hangs up before it has read all."""
+    text = "\r\n".join(["GET /health HTTP/1.1", "Host: localhost", *lines, "", ""]).encode()
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as line:
+        try:
+            line.sendall(text)
+            return int(line.recv(100).split()[1])
+        except (ConnectionError, IndexError):
+            return 400
+
+
+@pytest.mark.timeout(240)
+def test_m4_too_many_and_too_large_headers_are_refused_and_the_web_answers_on(tmp_path):
+    port = free_port()
+    home = Home(tmp_path, WEB_WORKERS="1", PORT=str(port))
+    with home.serve("--no-workers"):
+        wait_for(lambda: answers(port), "the web answers")
+        assert status_of(port, [f"X-Long: {'x' * 30_000}", *["X-Same: x"] * 100]) == 200
+        assert {name: status_of(port, lines) for name, lines in HUGE.items()} == dict.fromkeys(HUGE, 400)
+        assert answers(port)

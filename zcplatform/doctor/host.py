@@ -27,6 +27,7 @@ from zcplatform.lib import clock
 from zcplatform.lib.errors import Misconfigured
 from zcplatform.lib.home import FOLDERS
 from zcplatform.lib.private_files import check_private
+from zcplatform.lib.sqlite3.base import SUFFIX
 
 DISK_WARN, DISK_FULL = 0.80, 0.95
 SKEW_S = 2.0
@@ -83,7 +84,8 @@ def owners() -> Looked:
         return
     mine = home.stat().st_uid
     paths = [*(home / name for name, _ in FOLDERS), Path(settings.KEYS_DIR), *places.files().values()]
-    for path in [*paths, *places.databases()]:
+    turns = (path.with_name(path.name + SUFFIX) for path in places.databases())  # who can't open it, waits by luck
+    for path in [*paths, *places.databases(), *turns]:
         if path.exists() and path.stat().st_uid not in (mine, 0 if path == Path(settings.CONFIG_FILE) else mine):
             uid = path.stat().st_uid
             yield "error", f"{path} belongs to uid {uid}, the home to uid {mine}.", f"Run: chown {mine} {path}"
@@ -111,7 +113,7 @@ def database() -> Looked:
         return
     if damage := startup.database_damage():
         yield "error", f"The database is damaged: {damage}", "Stop the platform and restore a backup."
-    for suffix in ("", "-wal", "-shm"):
+    for suffix in ("", "-wal", "-shm", SUFFIX):
         path = Path(f"{connection.settings_dict['NAME']}{suffix}")
         if path.exists() and path.stat().st_mode & 0o077:
             mode = path.stat().st_mode & 0o777

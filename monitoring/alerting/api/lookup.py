@@ -47,7 +47,9 @@ def rules_of(actor: Actor, tenant: str | None) -> QuerySet[AlertRule]:
     if found is not None:
         require(actor, found)
         return rows.filter(Q(tenant=found) | _telling_tenants())
-    return rows.filter(theirs(actor) | _telling_tenants()) if managed_by(actor).exists() else rows.filter(theirs(actor))
+    mine = theirs(actor)
+    # Of a super-admin it says nothing, for everything is theirs; and “nothing or those” would be those alone.
+    return rows.filter(mine | _telling_tenants()) if mine and managed_by(actor).exists() else rows.filter(mine)
 
 
 def one(actor: Actor, rows: QuerySet[M], public_id: Any) -> M:

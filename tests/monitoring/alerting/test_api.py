@@ -195,6 +195,17 @@ def test_m_a_tenants_rules_and_notifiers_are_counted(api, tenant, monkeypatch):
     assert refused(api.post("alerts/notifiers", {**HOOK, **where}), 409) == "too_many_notifiers"
 
 
+def test_a_super_admin_sees_every_rule_one_by_one_and_in_the_list(root, tenant):
+    rules = [
+        AlertRule.objects.create(tenant=whose, name=name, metric=metric, threshold=1)
+        for whose, name, metric in ((tenant, "a", "tenant_memory_pct"), (None, "b", "disk_used_pct"))
+    ]
+    everything = {item["id"] for item in said(root.get("alerts/rules?limit=200"), 200)["items"]}
+    for rule in rules:
+        assert said(root.get(f"alerts/rules/{rule.public_id}"), 200)["name"] == rule.name
+        assert str(rule.public_id) in everything
+
+
 def test_a_signing_secret_is_shown_once_and_lies_in_the_vault(api, tenant):
     body = {**HOOK, "tenant": str(tenant.public_id)}
     made = said(api.post("alerts/notifiers", body), 201)
