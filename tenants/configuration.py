@@ -12,6 +12,7 @@ from tenants import channels as schemas
 from tenants import providers, revisions, secrets
 from tenants.access import require
 from tenants.agents import agent_kind
+from tenants.egress import services as egress
 from tenants.models import Channel, Run, Tenant
 from tenants.runs import change
 from tenants.states import RunKind
@@ -30,12 +31,16 @@ class ConfigInput:
     base_url: str | None = None
     provider_key: SecretStr | None = None
     extra: Mapping[str, Any] | None = None
+    egress: str | None = None
+    """A mode of what the agent may connect to; empty for the plan's default."""
+    egress_hosts: tuple[str, ...] | None = None
     channels: tuple[tuple[str, Mapping[str, Any]], ...] = field(default=())
     """Kind and values of channels to add, secrets among the values."""
 
     def complete(self) -> ConfigInput:
         """The whole configuration instead of a part: what is not given is empty. Only the key, which nobody can read
-        back, stays as long as it would go to the same place."""
+        back, stays as long as it would go to the same place; and what the agent may connect to is never widened by
+        silence."""
         return replace(
             self,
             provider=self.provider or "",
@@ -64,13 +69,17 @@ def check(agent: str, given: ConfigInput, current: Tenant | None = None) -> Chec
 
 
 def update(*, actor: Actor, tenant: Tenant, given: ConfigInput) -> Run | None:
-    """Change the configuration and apply it; None when the tenant is down. Conflict ``run_active``."""
+    """Change the configuration and apply it; None when the tenant is down. Conflict ``run_active``; what the agent may
+    connect to is refused as by ``egress.services.set_egress``."""
     require(actor, "config.update", tenant)  # what is refused would tell of the tenant
     checked = check(tenant.agent_kind, given, tenant)
+    reach = egress.allowed(actor=actor, tenant=tenant, mode=given.egress, hosts=given.egress_hosts)
+    checked = replace(checked, columns={**checked.columns, **reach})
 
     def prepare(row: Tenant) -> None:
         with revisions.kept(row, "config.update", actor=actor):
             store(row, checked, actor=actor)
+        egress.tell(row, reach, actor=actor)
 
     return change(
         tenant,

@@ -7,11 +7,14 @@ import copy
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from tenants.access import require
 from tenants.agents import agent_kind
 from tenants.agents.base import AgentSettings, ChannelSettings
 from tenants.configuration import Checked, ConfigInput, check
+from tenants.egress import services as egress
+from tenants.egress.policy import default_of
 from tenants.models import AgentConfig, Tenant, TenantSecret
 from tenants.providers import endpoint_of
 from tenants.runtimes import runtime_for
@@ -36,10 +39,12 @@ class FileChange:
 
 @dataclass(frozen=True)
 class Preview:
-    """``restart``: the running agent would be restarted to read its files anew."""
+    """``restart``: the running agent would be restarted to read its files anew, or moved to another network.
+    ``egress`` is a diff of what it may connect to; empty when that stays."""
 
     files: tuple[FileChange, ...]
     restart: bool
+    egress: str = ""
 
 
 class StandIn(SecretStr):
@@ -65,7 +70,23 @@ def preview(*, actor: Actor, tenant: Tenant, given: ConfigInput) -> Preview:
     except RunFailed as error:
         raise InvalidField(error.message, type=error.type, field="") from error
     files = _compare(_files_as_they_are(tenant, now, place), after)
-    return Preview(files, restart=bool(files) and tenant.desired == Desired.RUNNING)
+    reach = egress.allowed(actor=actor, tenant=tenant, mode=given.egress, hosts=given.egress_hosts)
+    moved, diff = _egress(tenant, reach)
+    return Preview(files, restart=(bool(files) or moved) and tenant.desired == Desired.RUNNING, egress=diff)
+
+
+def _egress(tenant: Tenant, columns: Mapping[str, Any]) -> tuple[bool, str]:
+    """Whether another mode would hold, and the diff of mode and hosts."""
+    changed = copy.copy(tenant.config)
+    for name, value in columns.items():
+        setattr(changed, name, value)
+    before, after = (_reach(config, tenant.plan.slug) for config in (tenant.config, changed))
+    return before[0] != after[0], _diff("egress", *({"egress": "".join(lines).encode()} for lines in (before, after)))
+
+
+def _reach(config: AgentConfig, plan: str) -> list[str]:
+    mode = config.egress or default_of(plan)
+    return [f"mode: {mode}\n", *(f"host: {host}\n" for host in config.egress_hosts)]
 
 
 def _place(tenant: Tenant) -> Placement:

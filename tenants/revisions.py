@@ -50,6 +50,8 @@ def snapshot(tenant: Tenant) -> dict[str, Any]:
         "model": config.provider_model,
         "base_url": config.base_url,
         "extra": config.extra_config,
+        "egress": config.egress,
+        "egress_hosts": config.egress_hosts,
         "secrets": ties.get(None, {}),
         "channels": [
             {
@@ -67,6 +69,8 @@ def snapshot(tenant: Tenant) -> dict[str, Any]:
 def changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """The names of what differs between two snapshots: ``model``, ``channels/{id}``, ... sorted."""
     plain = [name for name in ("provider", "model", "base_url", "extra") if before.get(name) != after.get(name)]
+    # Empty where nobody chose, and absent from revisions that are older than they.
+    plain += [name for name in ("egress", "egress_hosts") if (before.get(name) or []) != (after.get(name) or [])]
     if before.get("secrets") != after.get("secrets"):
         plain.append("provider_key")
     old, new = ({channel["id"]: channel for channel in state.get("channels", ())} for state in (before, after))

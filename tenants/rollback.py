@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tenants import revisions, secrets
 from tenants.access import require
 from tenants.configuration import ConfigInput, check, missing_secrets, store
+from tenants.egress import services as egress
 from tenants.models import Channel, Run, Tenant
 from tenants.runs import change
 from tenants.states import RunKind
@@ -30,7 +31,8 @@ def rollback(*, actor: Actor, tenant: Tenant, number: int, provider_key: SecretS
     """Make revision ``number`` the configuration again and apply it; it becomes a revision of its own.
 
     NotFound for a revision that is not kept; InvalidField when it needs a provider key that is gone and none is
-    given; Forbidden ``plan_limit``; Conflict ``run_active``.
+    given; Forbidden ``plan_limit``, and for who may not change what the agent may connect to where that differs;
+    Conflict ``run_active``.
     """
     require(actor, "config.update", tenant)
     wanted = revisions.find(tenant, number).snapshot
@@ -42,12 +44,16 @@ def rollback(*, actor: Actor, tenant: Tenant, number: int, provider_key: SecretS
         provider_key=provider_key,
     )
     checked = check(tenant.agent_kind, given, tenant)
+    # None in a revision of before these were kept: they stay as they are.
+    reach = egress.allowed(actor=actor, tenant=tenant, mode=wanted.get("egress"), hosts=wanted.get("egress_hosts"))
+    checked = replace(checked, columns={**checked.columns, **reach})
     incomplete: list[str] = []
 
     def prepare(row: Tenant) -> None:
         with revisions.kept(row, "config.rollback", actor=actor):
             store(row, checked, actor=actor)
             incomplete.extend(_restore_channels(row, wanted["channels"], actor))
+        egress.tell(row, reach, actor=actor)
 
     run = change(
         tenant,

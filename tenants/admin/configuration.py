@@ -1,9 +1,9 @@
-"""A tenant's provider, model and extra configuration. Keys go in and never come out."""
+"""A tenant's provider, model, extra configuration and what it may connect to. Keys go in and never come out."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.contrib import messages
@@ -11,15 +11,21 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
 from tenants import configuration, words
+from tenants.access import can
 from tenants.admin.site import actor_of, find, page, refused_in
 from tenants.agents.extra import parse
+from tenants.egress import policy
 from tenants.models import Run, Tenant, TenantSecret
 from tenants.providers import PROVIDERS
+from tenants.states import Egress
 from vault.models import Secret
+from zcplatform.lib.actors import Actor
 from zcplatform.lib.errors import InvalidField
 from zcplatform.lib.redact import SecretStr
 
 PROVIDER_FIELDS = {"provider", "model", "base_url", "provider_key", "remove_key"}
+EGRESS_FIELDS = ("egress", "egress_hosts")
+OTHER_FIELDS = {"extra_config": "extra", "egress": "egress", "egress_hosts": "egress_hosts"}
 
 
 class SecretField(forms.CharField):
@@ -44,6 +50,25 @@ def told_key(tenant: Tenant) -> str:
     return told(tie[0].secret if tie else None)
 
 
+class HostsField(forms.CharField):
+    """A list of hosts, one a line."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(widget=forms.Textarea(attrs={"rows": 4, "spellcheck": "false"}), max_length=40_000, **kwargs)
+
+    def prepare_value(self, value: Any) -> Any:
+        return "\n".join(value) if isinstance(value, list) else value
+
+    def to_python(self, value: Any) -> Any:
+        return value if isinstance(value, list) else (super().to_python(value) or "").split()
+
+    def run_validators(self, value: Any) -> None:
+        super().run_validators("\n".join(value))
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return not self.disabled and bool(self.to_python(data) != (initial or []))
+
+
 class ConfigurationForm(forms.Form):
     provider = forms.ChoiceField(
         required=False, choices=[("", "None"), *((k.name, k.label) for k in PROVIDERS.values() if k.has_model)]
@@ -58,17 +83,42 @@ class ConfigurationForm(forms.Form):
         required=False, label="Extra configuration", widget=forms.Textarea(attrs={"rows": 8, "spellcheck": "false"})
     )
 
-    def __init__(self, data: Any, tenant: Tenant) -> None:
+    egress = forms.ChoiceField(required=False, label="May connect to")
+    egress_hosts = HostsField(
+        required=False,
+        label="Listed hosts",
+        help_text="One a line, such as api.example.com, *.example.org or db.example.net:5432. For “listed hosts” only.",
+    )
+
+    def __init__(self, data: Any, tenant: Tenant, actor: Actor | None = None) -> None:
+        """Without ``actor`` it is about the model alone, and asks nothing of what the agent may connect to."""
         config = tenant.config
         initial = {
             "provider": config.provider_name if config.provider_name != "demo" else "",
             "model": config.provider_model,
             "base_url": config.base_url,
             "extra_config": json.dumps(config.extra_config, indent=2, ensure_ascii=False),
+            "egress": config.egress,
+            "egress_hosts": config.egress_hosts,
         }
         super().__init__(data, initial=initial)
         self.fields["provider_key"].help_text = f"Now: {told_key(tenant)}. Empty leaves it as it is."
         self.fields["extra_config"].help_text = "A JSON object with the agent's own options; {} for none."
+        if actor:
+            self._offer_egress(tenant, actor)
+        else:
+            for name in EGRESS_FIELDS:
+                del self.fields[name]
+
+    def _offer_egress(self, tenant: Tenant, actor: Actor) -> None:
+        """The modes that the actor may choose; who may choose none sees what is."""
+        default, now = policy.default_of(tenant.plan.slug), tenant.config.egress
+        modes = [m for m in Egress if actor.unrestricted or m == now or not policy.is_looser(m, default)]
+        choices = [("", f"As the plan says: {default.label}"), *((mode.value, mode.label) for mode in modes)]
+        cast(forms.ChoiceField, self.fields["egress"]).choices = choices
+        may = can(actor, "egress.update", tenant)
+        for name in EGRESS_FIELDS:  # what was not sent was not asked for: silence widens nothing
+            self.fields[name].disabled = not may or (self.is_bound and name not in self.data)
 
     def clean_extra_config(self) -> dict[str, Any]:
         try:
@@ -79,23 +129,23 @@ class ConfigurationForm(forms.Form):
     def asked(self) -> configuration.ConfigInput:
         """What was changed; everything about the provider goes together."""
         data = self.cleaned_data
-        extra = data["extra_config"] if "extra_config" in self.changed_data else None
+        others = {column: data[name] for name, column in OTHER_FIELDS.items() if name in self.changed_data}
         if not PROVIDER_FIELDS & set(self.changed_data):
-            return configuration.ConfigInput(extra=extra)
+            return configuration.ConfigInput(**others)
         key = SecretStr(data["provider_key"]) if data["provider_key"] else None
         return configuration.ConfigInput(
             provider=data["provider"],
             model=data["model"],
             base_url=data["base_url"],
             provider_key=SecretStr("") if data["remove_key"] and key is None else key,
-            extra=extra,
+            **others,
         )
 
 
 def configuration_view(request: HttpRequest, pk: int) -> HttpResponse:
     """GET the form; POST stores what was changed and applies it."""
     tenant = find(pk)
-    form = ConfigurationForm(request.POST or None, tenant=tenant)
+    form = ConfigurationForm(request.POST or None, tenant=tenant, actor=actor_of(request))
     if request.method == "POST" and form.is_valid():
         with refused_in(form):
             if form.has_changed():

@@ -18,6 +18,7 @@ from tenants.admin.members import role_choices
 from tenants.admin.runs import timeline
 from tenants.admin.site import actor_of, find, page, telling
 from tenants.agents import agent_kind
+from tenants.egress import policy
 from tenants.models import Run, StepRecord, Tenant
 from tenants.providers import PROVIDERS
 from tenants.routing import router
@@ -66,6 +67,7 @@ def _belongings(tenant: Tenant) -> dict[str, Any]:
         "agent": _agent_label(tenant),
         "provider": provider.label if provider and provider.has_model else "",
         "provider_key": told_key(tenant),
+        "egress": policy.mode_of(tenant),
         "channels": rows_of(tenant),
         "members": tenant.members.select_related("user").order_by("user__email"),
         "roles": role_choices(),

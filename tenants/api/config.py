@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
 from ninja import Query, Router
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from accounts import rates
 from accounts.auth import actor_of
@@ -20,6 +20,8 @@ from tenants.api.common import again, changed, find, given
 from tenants.api.masks import masked
 from tenants.api.schemas import ChangeOut, Whole
 from tenants.configuration import ConfigInput
+from tenants.egress.hosts import MAX_HOSTS
+from tenants.egress.policy import default_of
 from tenants.models import ConfigRevision, Tenant
 from zcplatform.lib.apidocs import about
 from zcplatform.lib.paging import paginate
@@ -29,6 +31,9 @@ from zcplatform.lib.schemas import In, Line, Out, Page, PageQuery
 router = Router(tags=["configuration"])
 TESTS = "10/minute"
 INVALID = "unknown_provider, invalid_field"
+REFUSED = "forbidden, egress_limit"
+Host = Annotated[str, StringConstraints(max_length=300)]
+CONFLICTS = "run_active, tenant_deleting, egress_unenforced"
 EXAMPLE = {"provider": "openai", "model": "gpt-4o", "provider_key": "sk-example"}
 
 
@@ -44,6 +49,20 @@ class ConfigFields(In):
     extra: dict[str, Any] | None = Field(None, description="Settings of the agent kind, all of them.")
 
 
+class ConfigIn(ConfigFields):
+    """The same, and what the agent may connect to."""
+
+    egress: Literal["", "open", "allowlist", "gateway"] | None = Field(
+        None, description="Every public address, listed hosts, or its model alone; an empty text: as the plan says."
+    )
+    egress_hosts: list[Host] | None = Field(
+        None,
+        max_length=MAX_HOSTS,
+        description="What `allowlist` lets through beside the model: all of the list. Each perhaps with a port.",
+        examples=[["api.example.com", "*.example.org", "db.example.net:5432"]],
+    )
+
+
 class ConfigOut(Out):
     """A tenant's configuration. Secrets are masked."""
 
@@ -52,6 +71,9 @@ class ConfigOut(Out):
     base_url: str
     provider_key: str | None = Field(None, description="Masked: at most its last four characters. Null: none.")
     extra: dict[str, Any]
+    egress: str = Field(description="What the agent may connect to; empty: as the plan says.", examples=["allowlist"])
+    egress_mode: str = Field(description="The mode that holds: its own, or the plan's.", examples=["allowlist"])
+    egress_hosts: list[str] = Field(description="Counts in the mode `allowlist`.", examples=[["api.example.com"]])
     updated_at: datetime
 
 
@@ -74,6 +96,7 @@ class PreviewOut(Out):
 
     files: list[FileOut]
     restart: bool = Field(description="Whether the running agent would be restarted.")
+    egress: str = Field(description="How what it may connect to would change, as a diff; empty when that stays.")
 
 
 class RevisionOut(Out):
@@ -88,6 +111,8 @@ class RevisionOut(Out):
     model: str
     base_url: str
     extra: dict[str, Any]
+    egress: str
+    egress_hosts: list[str]
     secrets: list[str] = Field(description="Names of the secrets that were there; their values are in no revision.")
     channels: list[dict[str, Any]]
 
@@ -131,6 +156,9 @@ def shown(tenant: Tenant) -> dict[str, Any]:
         "base_url": config.base_url,
         "provider_key": masked(tenant.secrets.filter(channel=None)).get("provider_key"),
         "extra": config.extra_config,
+        "egress": config.egress,
+        "egress_mode": config.egress or default_of(tenant.plan.slug),
+        "egress_hosts": config.egress_hosts,
         "updated_at": config.updated_at,
     }
 
@@ -154,12 +182,15 @@ def _change(request: HttpRequest, response: HttpResponse, tenant: Tenant, wanted
     "/{tenant_id}/config",
     response={200: ConfigChange, 202: ConfigChange},
     summary="Change the configuration",
-    openapi_extra=about(404, body=EXAMPLE, types={409: "run_active, tenant_deleting", 422: INVALID}),
+    openapi_extra=about(404, body=EXAMPLE, types={403: REFUSED, 409: CONFLICTS, 422: INVALID}),
 )
 @idempotent
-def patch_config(request: HttpRequest, tenant_id: UUID, payload: ConfigFields, response: HttpResponse) -> Any:
+def patch_config(request: HttpRequest, tenant_id: UUID, payload: ConfigIn, response: HttpResponse) -> Any:
     """What is not given (or null) stays. A running agent is restarted with it: 202 with the run. Another provider or
-    address drops the key, which never travels to another host."""
+    address drops the key, which never travels to another host.
+
+    `egress` and `egress_hosts` are the owner's to change (`egress.update`), within the plan's default; a wider mode is
+    the super-admin's to give."""
     return _change(request, response, find(request, tenant_id, "config.update"), _input(payload))
 
 
@@ -167,12 +198,12 @@ def patch_config(request: HttpRequest, tenant_id: UUID, payload: ConfigFields, r
     "/{tenant_id}/config",
     response={200: ConfigChange, 202: ConfigChange},
     summary="Replace the configuration",
-    openapi_extra=about(404, body=EXAMPLE, types={409: "run_active, tenant_deleting", 422: INVALID}),
+    openapi_extra=about(404, body=EXAMPLE, types={403: REFUSED, 409: CONFLICTS, 422: INVALID}),
 )
 @idempotent
-def put_config(request: HttpRequest, tenant_id: UUID, payload: ConfigFields, response: HttpResponse) -> Any:
+def put_config(request: HttpRequest, tenant_id: UUID, payload: ConfigIn, response: HttpResponse) -> Any:
     """What is not given (or null) becomes empty. Only the key, which nobody can read back, stays as long as it would go
-    to the same place. Channels are not part of it."""
+    to the same place, and `egress` and `egress_hosts` stay. Channels are not part of it."""
     return _change(request, response, find(request, tenant_id, "config.update"), _input(payload).complete())
 
 
@@ -180,10 +211,15 @@ def put_config(request: HttpRequest, tenant_id: UUID, payload: ConfigFields, res
     "/{tenant_id}/config/preview",
     response=PreviewOut,
     summary="What a change would change",
-    openapi_extra=about(404, body={"model": "gpt-5"}, types={422: f"{INVALID}, bad_config"}),
+    openapi_extra=about(
+        404,
+        body={"model": "gpt-5"},
+        types={403: REFUSED, 409: "egress_unenforced", 422: f"{INVALID}, bad_config"},
+    ),
 )
-def preview_config(request: HttpRequest, tenant_id: UUID, payload: ConfigFields) -> Any:
-    """The exact difference in the files that the agent reads, for a body as for `PATCH config`. Nothing is stored."""
+def preview_config(request: HttpRequest, tenant_id: UUID, payload: ConfigIn) -> Any:
+    """The exact difference in the files that the agent reads and in what it may connect to, for a body as for `PATCH
+    config`, with its refusals. Nothing is stored."""
     tenant = find(request, tenant_id, "config.update")
     return previews.preview(actor=actor_of(request), tenant=tenant, given=_input(payload))
 
@@ -208,12 +244,13 @@ def list_revisions(request: HttpRequest, tenant_id: UUID, query: Query[PageQuery
     openapi_extra=about(
         404,
         body={"revision": 3},
-        types={403: "forbidden, plan_limit", 409: "run_active, tenant_deleting", 422: INVALID},
+        types={403: "forbidden, plan_limit, egress_limit", 409: CONFLICTS, 422: INVALID},
     ),
 )
 @idempotent
 def rollback(request: HttpRequest, tenant_id: UUID, payload: RollbackIn, response: HttpResponse) -> Any:
-    """Provider, model, settings and channels as they were after that change. Secrets stay as they are now."""
+    """Provider, model, settings, channels and what the agent may connect to, as they were after that change. Secrets
+    stay as they are now. Refused where what it may connect to would change and you may not change that."""
     tenant = find(request, tenant_id, "config.update")
     key = SecretStr(payload.provider_key) if payload.provider_key else None
     done = rollbacks.rollback(actor=actor_of(request), tenant=tenant, number=payload.revision, provider_key=key)
@@ -252,6 +289,7 @@ def _revision(row: ConfigRevision, before: dict[str, Any]) -> dict[str, Any]:
         for channel in state["channels"]
     ]
     told = {name: state[name] for name in ("provider", "model", "base_url", "extra")}
+    told |= {"egress": state.get("egress", ""), "egress_hosts": state.get("egress_hosts", [])}
     about_row = {name: getattr(row, name) for name in ("number", "action", "actor", "created_at")}
     changes = revisions.changes(before, state)
     return {**about_row, **told, "secrets": sorted(state["secrets"]), "channels": channels, "changed": changes}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from tenants.egress.addresses import is_own, is_public
+from zcplatform.lib.addresses import is_here, is_public
 
 CONNECT_S = 10.0
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -22,7 +22,7 @@ async def dial(host: str, port: int, *, internal: frozenset[tuple[str, int]]) ->
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
     if (host, port) not in internal:
-        addresses = [address for address in addresses if is_public(address) and not is_own(address)]
+        addresses = [address for address in addresses if is_public(address) and not is_here(address)]
     if not addresses:
         raise Guarded(host)
     return await _first_that_answers(addresses, port)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tenants.egress.addresses import is_public
+from zcplatform.lib.addresses import is_public
 from zcplatform.lib.errors import InvalidField
 
 MAX_HOSTS = 100

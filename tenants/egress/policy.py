@@ -88,4 +88,4 @@ def _target_of(url: str) -> Target | None:
 def check(mode: str | None) -> None:
     """InvalidField for what is no mode; empty means the plan's default."""
     if mode and mode not in Egress.values:
-        raise InvalidField(f"One of {', '.join(Egress.values)} is expected.", field="mode")
+        raise InvalidField(f"One of {', '.join(Egress.values)} is expected.", field="egress")

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tenants.egress.addresses import NOT_PUBLIC
 from tenants.egress.bridges import LETTERS, mark
 from tenants.states import Egress
+from zcplatform.lib.addresses import NOT_PUBLIC_IPV4
 
 Rule = tuple[str, ...]
 REPLIES: Rule = ("-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "-j", "RETURN")
@@ -49,7 +49,7 @@ def chains(instance: str, *, pool: str, proxy_port: int, resolvers: Iterable[str
     asking = tuple(_dns(is_open, resolver) for resolver in resolvers)
     dns = tuple(rule for pair in asking for rule in pair)
     refuse: Rule = ("-j", refuse_chain(instance))
-    private = tuple(("-d", str(network), "-i", is_open, *refuse) for network in NOT_PUBLIC)
+    private = tuple(("-d", str(network), "-i", is_open, *refuse) for network in NOT_PUBLIC_IPV4)
     start: tuple[Rule, ...] = (("!", "-i", ours, "-j", "RETURN"), REPLIES)
     onward = (*start, *dns, ("-d", pool, *refuse), *private, ("-i", is_open, "-j", "RETURN"), refuse)
     inward = (*start, *dns, *_proxy(instance, pool, proxy_port), refuse)

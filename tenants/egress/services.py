@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tenants import revisions, runs
 from tenants.access import deny, require
 from tenants.egress import firewall, policy
 from tenants.egress.firewall import SHARED_NETWORK
 from tenants.egress.hosts import check_hosts
 from tenants.models import Run, Tenant
-from tenants.runs import change
 from tenants.states import RunKind
 from zcplatform.lib import clock
 from zcplatform.lib.actors import Actor
-from zcplatform.lib.errors import Forbidden
+from zcplatform.lib.errors import Conflict, Forbidden, Misconfigured
 
 
 def set_egress(
@@ -24,25 +24,60 @@ def set_egress(
     stays; an empty ``mode`` means the plan's default again.
 
     InvalidField for what is no mode or no host; Forbidden ``egress_limit`` when somebody but a super-admin asks for a
-    wider mode than the plan's default; Misconfigured ``egress_unenforced`` for a process, whose network can't be
-    narrowed; Conflict ``run_active``. Hosts count from the next connection on.
+    wider mode than the plan's default; Conflict ``egress_unenforced`` for a process, whose network can't be narrowed;
+    Conflict ``run_active``. Hosts count from the next connection on.
     """
     require(actor, "egress.update", tenant)
-    policy.check(mode)
-    listed = None if hosts is None else check_hosts(hosts)
-    default = policy.default_of(tenant.plan.slug)
-    if mode and policy.is_looser(mode, default) and not actor.unrestricted:
-        error = Forbidden(f"This plan allows “{default}” and narrower.", type="egress_limit", limit=str(default))
-        deny(error, actor=actor, ability="egress.update", tenant=tenant)
-    if mode and tenant.node.runtime == "process":
-        firewall.refuse_unless_open(mode, SHARED_NETWORK)
-    given = {name: value for name, value in (("egress", mode), ("egress_hosts", listed)) if value is not None}
+    columns = allowed(actor=actor, tenant=tenant, mode=mode, hosts=hosts)
 
     def prepare(row: Tenant) -> None:
-        for name, value in given.items():
-            setattr(row.config, name, value)
-        row.config.updated_at = clock.now()
-        row.config.save(update_fields=[*given, "updated_at"])
+        with revisions.kept(row, "egress.update", actor=actor):
+            for name, value in columns.items():
+                setattr(row.config, name, value)
+            row.config.updated_at = clock.now()
+            row.config.save(update_fields=[*columns, "updated_at"])
 
-    detail: dict[str, Any] = {name: value for name, value in (("mode", mode), ("hosts", listed)) if value is not None}
-    return change(tenant, RunKind.RECONFIGURE, "egress.update", actor=actor, prepare=prepare, **detail)
+    return runs.change(tenant, RunKind.RECONFIGURE, "egress.update", actor=actor, prepare=prepare, **_detail(columns))
+
+
+def allowed(
+    *, actor: Actor, tenant: Tenant, mode: str | None, hosts: Iterable[str] | None
+) -> dict[str, str | list[str]]:
+    """The columns of its configuration that this would change, when the actor may change them; whoever gives back what
+    is there changes nothing. Errors as of ``set_egress``. Before the transaction of the act: a refusal is audited."""
+    policy.check(mode)
+    listed = None if hosts is None else check_hosts(hosts, field="egress_hosts")
+    given: dict[str, Any] = {"egress": mode, "egress_hosts": listed}
+    columns = {name: value for name, value in given.items() if value not in (None, getattr(tenant.config, name))}
+    if columns:
+        require(actor, "egress.update", tenant)
+    if columns.get("egress"):
+        _refuse_wider(actor, tenant, columns["egress"])
+        _refuse_unenforced(tenant, columns["egress"])
+    return columns
+
+
+def tell(tenant: Tenant, columns: Mapping[str, Any], *, actor: Actor) -> None:
+    """The audit's row about what an agent may connect to, where it changed together with something else."""
+    if columns:
+        runs.audit(tenant, "egress.update", actor, **_detail(columns))
+
+
+def _detail(columns: Mapping[str, Any]) -> dict[str, Any]:
+    return {word: columns[name] for name, word in (("egress", "mode"), ("egress_hosts", "hosts")) if name in columns}
+
+
+def _refuse_wider(actor: Actor, tenant: Tenant, mode: str) -> None:
+    default = policy.default_of(tenant.plan.slug)
+    if policy.is_looser(mode, default) and not actor.unrestricted:
+        error = Forbidden(f"This plan allows “{default}” and narrower.", type="egress_limit", limit=str(default))
+        deny(error, actor=actor, ability="egress.update", tenant=tenant)
+
+
+def _refuse_unenforced(tenant: Tenant, mode: str) -> None:
+    if tenant.node.runtime != "process":
+        return
+    try:
+        firewall.refuse_unless_open(mode, SHARED_NETWORK)
+    except Misconfigured as error:  # here it is what was asked for that can't be had
+        raise Conflict(error.message, type=error.type) from error

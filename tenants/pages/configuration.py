@@ -14,11 +14,22 @@ from audit.actions import ACTIONS
 from tenants import configuration, connections, preview, revisions, rollback
 from tenants.admin.configuration import ConfigurationForm, SecretField
 from tenants.admin.site import refused_in
+from tenants.egress import policy
+from tenants.egress.firewall import SHARED_NETWORK
 from tenants.models import ConfigRevision, Run, Tenant
 from tenants.pages.frame import Viewer, address, forbidden, show, tenant_page
+from tenants.states import Egress
+from zcplatform.lib.actors import Actor
 from zcplatform.lib.errors import ZCError
 
-FIELDS = {"provider": "provider", "model": "model", "base_url": "address", "extra": "extra configuration"}
+FIELDS = {
+    "provider": "provider",
+    "model": "model",
+    "base_url": "address",
+    "extra": "extra configuration",
+    "egress": "may connect to",
+    "egress_hosts": "listed hosts",
+}
 
 
 @dataclass(frozen=True)
@@ -38,9 +49,9 @@ class Difference:
     lines: list[DiffLine]
 
 
-def kept_form(request: HttpRequest, tenant: Tenant) -> ConfigurationForm:
+def kept_form(request: HttpRequest, tenant: Tenant, actor: Actor | None = None) -> ConfigurationForm:
     """The form; a key that was just typed stays in its field while the change is previewed or tested, and only then."""
-    form = ConfigurationForm(request.POST or None, tenant=tenant)
+    form = ConfigurationForm(request.POST or None, tenant=tenant, actor=actor)
     for field in form.fields.values():
         if isinstance(field, SecretField) and request.method == "POST":
             field.widget.render_value = True
@@ -52,14 +63,14 @@ def configuration_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> 
     """GET the form; POST previews, tests or stores, by the button that was pressed."""
     if request.method == "POST" and not viewer.may["config_update"]:
         return forbidden(request, tenant, viewer, "config.update")
-    form, context = kept_form(request, tenant), dict[str, Any]()
+    form, context = kept_form(request, tenant, viewer.actor), dict[str, Any]()
     if request.method == "POST" and form.is_valid():
         with refused_in(form):
             asked = request.POST.get("do")
             if asked == "save":
                 return save(request, tenant, viewer, form)
             context = tested(tenant, viewer, form) if asked == "test" else previewed(tenant, viewer, form)
-    context |= {"form": form, "revision": tenant.revisions.order_by("-number").first()}
+    context |= {"form": form, "revision": tenant.revisions.order_by("-number").first(), "reach": reach(tenant)}
     return show(request, "configuration.html", tenant, viewer, "configuration", **context)
 
 
@@ -82,7 +93,15 @@ def stored(request: HttpRequest, tenant: Tenant, run: Run | None, what: str, pag
 def previewed(tenant: Tenant, viewer: Viewer, form: ConfigurationForm) -> dict[str, Any]:
     found = preview.preview(actor=viewer.actor, tenant=tenant, given=form.asked())
     files = [Difference(file.name, file.change, diff_lines(file.diff)) for file in found.files]
-    return {"preview": found, "files": files}
+    return {"preview": found, "files": files, "egress": diff_lines(found.egress)}
+
+
+def reach(tenant: Tenant) -> dict[str, Any]:
+    """What its agent may connect to now: the mode that holds, what passes the proxy, and why nothing enforces it."""
+    mode = policy.mode_of(tenant)
+    through = [] if mode == Egress.OPEN else [str(target) for target in policy.policy_of(tenant).targets]
+    loose = SHARED_NETWORK if tenant.node.runtime == "process" else ""
+    return {"mode": mode, "own": bool(tenant.config.egress), "through": through, "loose": loose}
 
 
 def tested(tenant: Tenant, viewer: Viewer, form: ConfigurationForm) -> dict[str, Any]:
@@ -139,6 +158,8 @@ def rollback_view(request: HttpRequest, tenant: Tenant, viewer: Viewer, number: 
 
 
 def told(value: Any) -> str:
+    if isinstance(value, list):
+        value = ", ".join(map(str, value))
     if isinstance(value, dict):
         return ", ".join(f"{name}: {part}" for name, part in value.items()) or _("none")
     return str(value or _("none"))

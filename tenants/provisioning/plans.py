@@ -6,7 +6,7 @@ from audit.services import Target, record
 from tenants.events import emit
 from tenants.models import Run, Tenant
 from tenants.provisioning import steps
-from tenants.provisioning.runner import Context, Procedure, Step
+from tenants.provisioning.procedure import Context, Procedure, Step
 from tenants.states import Desired, Reason, RunKind, Status
 from tenants.status import save, set_status
 from zcplatform.lib.actors import Actor

@@ -11,18 +11,20 @@ import logging
 import os
 import socket
 import threading
+import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
 
-from django.db import OperationalError, connection, transaction
+from django.db import OperationalError, connection
 from django.db.models import F
 from django.db.models.functions import Now
 
 from tenants.models import Run, StepRecord
+from tenants.provisioning import procedure as procedures
+from tenants.provisioning.procedure import ERROR_CAP, Context, LeaseLost, Park, Procedure, Rewind, Step, ours
+from tenants.provisioning.undo import undo
 from tenants.states import Phase, Reason, RunStatus, StepStatus
 from zcplatform.lib import claims, clock
 from zcplatform.lib.errors import DependencyDown, Misconfigured, RunFailed, ZCError
@@ -31,108 +33,11 @@ from zcplatform.lib.redact import scrub
 
 log = logging.getLogger(__name__)
 
-LEASE_S = 30.0
 RENEW_S = 8.0
+RETRY_S = 0.5
 MAX_BACKOFF_S = 60.0
 MAX_REWINDS = 5
 MAX_INTERRUPTIONS = 5
-ERROR_CAP = 4_000
-
-
-class Park(Exception):
-    """Not yet: give the worker back and try this step again after ``after_s`` seconds."""
-
-    def __init__(self, reason: Reason, *, after_s: float, detail: str = "") -> None:
-        super().__init__(detail)
-        self.reason, self.after_s, self.detail = reason, after_s, detail
-
-
-class Rewind(Exception):
-    """The steps from ``to`` on have to be done anew; after five times ``cause`` is what the run fails with."""
-
-    def __init__(self, to: str, cause: ZCError) -> None:
-        super().__init__(str(cause))
-        self.to, self.cause = to, cause
-
-
-class LeaseLost(Exception):
-    """Somebody else holds the run now, or it was cancelled: write nothing more."""
-
-
-@dataclass
-class Context:
-    """What a step gets: the run, the thing it is about, and the results of the steps before it."""
-
-    run: Run
-    epoch: int
-    subject: Any
-    results: dict[str, dict[str, Any]] = field(default_factory=dict)
-    record: StepRecord | None = None
-    unsaved: StepRecord | None = None
-    """The step that was done last; stored with whatever is written next, which is always before the next begins."""
-    untouched: bool = False
-    """After a failure: what was there before goes on as it was. Set by the procedure's ``settle``."""
-
-    def check(self) -> None:
-        """Called before each side effect outside the database: LeaseLost when the run is no longer ours.
-
-        Only reads: the lease is renewed by every write of the run and by a thread while a step takes long.
-        """
-        if not claims.holds(_ours(), pk=self.run.pk, epoch=self.epoch):
-            raise LeaseLost
-        failpoint(f"{self.run.kind}.{self.doing}.checked")
-
-    @property
-    def doing(self) -> str:
-        """The name of the current step."""
-        return self.record.name if self.record else "begin"
-
-    @property
-    def attempt(self) -> int:
-        """How often the current step was begun, this time included."""
-        return self.record.attempts if self.record else 0
-
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        """A transaction that only commits while the run is ours."""
-        failpoint(f"{self.run.kind}.{self.doing}.writing")
-        with transaction.atomic():
-            # First of all: on PostgreSQL this locks the run's row until the commit.
-            if not claims.renew(_ours(), pk=self.run.pk, epoch=self.epoch, seconds=LEASE_S):
-                raise LeaseLost
-            if self.unsaved is not None:
-                self.unsaved.save()
-            yield
-        self.unsaved = None
-
-
-@dataclass(frozen=True)
-class Step:
-    """``do`` is idempotent and returns JSON without secrets; ``undo`` may find nothing, or half, of what it made."""
-
-    name: str
-    do: Callable[[Context], dict[str, Any] | None]
-    undo: Callable[[Context], None] | None = None
-
-
-class Procedure:
-    """What a kind of run does, and how its outcome shows on the subject. Hooks run inside the transaction that
-    changes the run."""
-
-    def steps(self, run: Run) -> tuple[Step, ...]:
-        raise NotImplementedError
-
-    def subject(self, run: Run) -> Any:
-        raise NotImplementedError
-
-    def settle(self, ctx: Context) -> None:
-        """After the undo of a failed run and outside any transaction: look at the world, and close what must not
-        stay open. May raise DependencyDown; it is then done again."""
-
-    def on_start(self, ctx: Context, *, interrupted: bool) -> None: ...
-    def on_wait(self, ctx: Context, reason: Reason, detail: str) -> None: ...
-    def on_success(self, ctx: Context) -> None: ...
-    def on_failure(self, ctx: Context) -> None: ...
 
 
 def execute(run_id: int, procedure: Procedure) -> bool:
@@ -143,7 +48,7 @@ def execute(run_id: int, procedure: Procedure) -> bool:
         Run.objects.claimable(),
         pk=run_id,
         owner=owner,
-        seconds=LEASE_S,
+        seconds=procedures.LEASE_S,
         status=RunStatus.RUNNING,
         next_attempt_at=None,
     )
@@ -153,9 +58,12 @@ def execute(run_id: int, procedure: Procedure) -> bool:
     ctx = Context(run=run, epoch=epoch, subject=None)
     try:
         with _renewing(ctx):
-            ctx.subject = procedure.subject(run)
-            _begin(ctx, procedure, interrupted=before == RunStatus.RUNNING)
-            _drive(ctx, procedure)
+            try:
+                ctx.subject = procedure.subject(run)
+                _begin(ctx, procedure, interrupted=before == RunStatus.RUNNING)
+                _drive(ctx, procedure)
+            except OperationalError as error:
+                _hand_back(ctx, procedure, error)
     except LeaseLost:
         log.warning("run overtaken", extra={"run": str(run.public_id), "epoch": epoch})
         # Whoever cancelled us waits for this before touching what we may still have been touching.
@@ -168,10 +76,6 @@ def backoff(waits: int) -> float:
     return min(MAX_BACKOFF_S, 2.0 ** min(waits, 10))
 
 
-def _ours() -> Any:
-    return Run.objects.filter(status=RunStatus.RUNNING)
-
-
 @contextmanager
 def _renewing(ctx: Context) -> Iterator[None]:
     """Renew the lease in the background while a long step (a pull, say) works."""
@@ -181,7 +85,7 @@ def _renewing(ctx: Context) -> Iterator[None]:
         try:
             while not done.wait(RENEW_S):
                 try:
-                    if not claims.renew(_ours(), pk=ctx.run.pk, epoch=ctx.epoch, seconds=LEASE_S):
+                    if not claims.renew(ours(), pk=ctx.run.pk, epoch=ctx.epoch, seconds=procedures.LEASE_S):
                         return
                 except OperationalError:
                     log.warning("lease not renewed, trying again", extra={"run": str(ctx.run.public_id)})
@@ -197,15 +101,31 @@ def _renewing(ctx: Context) -> Iterator[None]:
         thread.join()
 
 
+def _hand_back(ctx: Context, procedure: Procedure, error: OperationalError) -> None:
+    """The database failed where an outcome was to be written. Left as it is, the run would look like that of a worker
+    that died; so try to park it for as long as its lease keeps others away."""
+    until = time.monotonic() + procedures.LEASE_S
+    while True:
+        try:
+            # What a transaction that was rolled back left in memory is not so.
+            ctx.run.refresh_from_db()
+            ctx.subject = procedure.subject(ctx.run)
+            return _park_for(ctx, procedure, error)
+        except OperationalError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(RETRY_S)
+
+
 def _begin(ctx: Context, procedure: Procedure, *, interrupted: bool) -> None:
     if ctx.run.started_at is not None and not interrupted:
         return
     with ctx.writing():
         if ctx.run.started_at is None:
-            _update(ctx, started_at=clock.now())
+            ctx.update(started_at=clock.now())
             procedure.on_start(ctx, interrupted=False)
         if interrupted:
-            _update(ctx, interruptions=ctx.run.interruptions + 1)
+            ctx.update(interruptions=ctx.run.interruptions + 1)
             procedure.on_start(ctx, interrupted=True)
 
 
@@ -228,8 +148,7 @@ def _drive(ctx: Context, procedure: Procedure) -> None:
         else:
             return _succeed(ctx, procedure)
     try:
-        _undo_all(ctx, steps, records)
-        _settle(ctx, procedure)
+        undo(ctx, steps, procedure)
     except (DependencyDown, OperationalError) as error:
         return _park_for(ctx, procedure, error)
     return _fail(ctx, procedure)
@@ -262,7 +181,7 @@ def _do(ctx: Context, step: Step, position: int, record: StepRecord | None) -> S
         result = step.do(ctx) or {}
         failpoint(f"{ctx.run.kind}.{step.name}.after")
     except (Park, DependencyDown, OperationalError):
-        _store(ctx, record, status=StepStatus.WAITING)
+        ctx.store(record, status=StepStatus.WAITING)
         raise
     record.status, record.result, record.error = StepStatus.DONE, result, ""
     record.finished_at, ctx.unsaved = clock.now(), record
@@ -279,20 +198,13 @@ def _open_record(ctx: Context, step: Step, position: int, record: StepRecord | N
     return record
 
 
-def _store(ctx: Context, record: StepRecord, **fields: Any) -> None:
-    for name, value in fields.items():
-        setattr(record, name, value)
-    with ctx.writing():
-        record.save()
-
-
 def _rewind(ctx: Context, steps: tuple[Step, ...], records: dict[int, StepRecord], rewind: Rewind) -> int:
     """Forget the steps from ``rewind.to`` on, and go on from there."""
     target = next(i for i, step in enumerate(steps) if step.name == rewind.to)
     if ctx.run.rewinds >= MAX_REWINDS:
         raise rewind.cause
     with ctx.writing():
-        _update(ctx, rewinds=ctx.run.rewinds + 1)
+        ctx.update(rewinds=ctx.run.rewinds + 1)
         for position in [p for p in records if p > target]:
             records.pop(position).delete()
         StepRecord.objects.filter(run=ctx.run, position__gt=target).delete()
@@ -316,38 +228,7 @@ def _note_failure(ctx: Context, error: Exception) -> None:
             ctx.record.status, ctx.record.error = StepStatus.FAILED, text[:ERROR_CAP]
             ctx.record.finished_at = clock.now()
             ctx.record.save()
-        _update(ctx, phase=Phase.UNDO, reason=reason, error=text[:ERROR_CAP])
-
-
-def _undo_all(ctx: Context, steps: tuple[Step, ...], records: dict[int, StepRecord]) -> None:
-    """Undo in reverse, the failing step included. What an undo can't do for good is noted and passed over."""
-    for record in sorted(StepRecord.objects.filter(run=ctx.run), key=lambda r: -r.position):
-        undo = steps[record.position].undo
-        if undo is None or record.status == StepStatus.UNDONE:
-            continue
-        try:
-            failpoint(f"{ctx.run.kind}.{record.name}.undo")
-            ctx.check()
-            undo(ctx)
-        except (LeaseLost, DependencyDown, OperationalError):
-            raise
-        except Exception as error:
-            log.exception("undo failed", extra={"run": str(ctx.run.public_id), "step": record.name})
-            record.error = f"{record.error}\nundo: {scrub(str(error))}".strip()[:ERROR_CAP]
-        _store(ctx, record, status=record.status if record.status == StepStatus.FAILED else StepStatus.UNDONE)
-
-
-def _settle(ctx: Context, procedure: Procedure) -> None:
-    """What can't be settled for good is noted and passed over: a run that never ends would help nobody."""
-    try:
-        procedure.settle(ctx)
-    except (LeaseLost, DependencyDown, OperationalError):
-        raise
-    except Exception as error:
-        log.exception("settling failed", extra={"run": str(ctx.run.public_id)})
-        ctx.untouched = False
-        with ctx.writing():
-            _update(ctx, error=f"{ctx.run.error}\nafterwards: {scrub(str(error))}"[:ERROR_CAP])
+        ctx.update(phase=Phase.UNDO, reason=reason, error=text[:ERROR_CAP])
 
 
 def _park_for(ctx: Context, procedure: Procedure, error: Exception) -> None:
@@ -361,8 +242,7 @@ def _park_for(ctx: Context, procedure: Procedure, error: Exception) -> None:
 def _park(ctx: Context, procedure: Procedure, reason: Reason, detail: str, after_s: float) -> None:
     with ctx.writing():
         procedure.on_wait(ctx, reason, detail)
-        _update(
-            ctx,
+        ctx.update(
             status=RunStatus.PARKED,
             reason=reason if ctx.run.phase == Phase.DO else ctx.run.reason,
             waits=F("waits") + 1,
@@ -375,18 +255,10 @@ def _park(ctx: Context, procedure: Procedure, reason: Reason, detail: str, after
 def _succeed(ctx: Context, procedure: Procedure) -> None:
     with ctx.writing():
         procedure.on_success(ctx)
-        _update(ctx, status=RunStatus.SUCCEEDED, reason="", error="", finished_at=clock.now(), lease_until=None)
+        ctx.update(status=RunStatus.SUCCEEDED, reason="", error="", finished_at=clock.now(), lease_until=None)
 
 
 def _fail(ctx: Context, procedure: Procedure) -> None:
     with ctx.writing():
         procedure.on_failure(ctx)
-        _update(ctx, status=RunStatus.FAILED, finished_at=clock.now(), lease_until=None)
-
-
-def _update(ctx: Context, **fields: Any) -> None:
-    """Write to the run; only inside ``ctx.writing()``."""
-    Run.objects.filter(pk=ctx.run.pk, epoch=ctx.epoch).update(**fields)
-    for name, value in fields.items():
-        if not hasattr(value, "resolve_expression"):
-            setattr(ctx.run, name, value)
+        ctx.update(status=RunStatus.FAILED, finished_at=clock.now(), lease_until=None)

@@ -14,7 +14,7 @@ from tenants.egress.policy import mode_of
 from tenants.models import Tenant, TenantSecret
 from tenants.probe import probe
 from tenants.provisioning import allocation, spec
-from tenants.provisioning.runner import Context, Park, Rewind, Step
+from tenants.provisioning.procedure import Context, Park, Rewind, Step
 from tenants.runtimes import runtime_for
 from tenants.runtimes.base import AgentSpec, AgentState, Observed, Runtime
 from tenants.states import Desired, Health, Reason, Status

@@ -45,7 +45,8 @@ class OwnEngine:
         (self.folder / "none.json").write_text("{}")
         options = [f"--{name}={self.folder / path}" for name, path in paths.items()]
         self._run("dockerd", f"--host=unix://{self.socket}", f"--bridge={self.bridge}", "--iptables=false", *options)
-        self._until(self.socket)
+        # It listens long before it has brought its containers back, and answers only then.
+        self._until(self.socket, b"GET /_ping HTTP/1.0\r\n\r\n")
 
     def crash(self) -> None:
         """As when the power goes: the engine, what it started, and what that started, all at once."""
@@ -76,12 +77,16 @@ class OwnEngine:
         with (self.folder / "log").open("ab") as log:
             self.processes.append(subprocess.Popen(argv, stdout=log, stderr=log, env=env, start_new_session=True))
 
-    def _until(self, path: Path) -> None:
+    def _until(self, path: Path, question: bytes = b"") -> None:
         until = time.monotonic() + START_S
         while time.monotonic() < until:
             with socket.socket(socket.AF_UNIX) as probe, suppress(OSError):
+                probe.settimeout(START_S)
                 probe.connect(str(path))
-                return
+                if question:
+                    probe.sendall(question)
+                if not question or b" 200 " in probe.recv(64):
+                    return
             assert all(p.poll() is None for p in self.processes), (self.folder / "log").read_text()[-2_000:]
             time.sleep(0.1)
         raise AssertionError((self.folder / "log").read_text()[-2_000:])

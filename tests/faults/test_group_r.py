@@ -19,9 +19,6 @@ from tests.architecture import ROOT
 from tests.faults.world import assert_world
 from zcplatform.lib.actors import OPERATOR
 
-BACKUPS = {3, 20}
-"""Of a database that is damaged or half migrated: the tests of backup, restore and upgrade name them."""
-
 
 def named() -> set[int]:
     """The items that stand in the name of a test."""
@@ -30,7 +27,7 @@ def named() -> set[int]:
 
 
 def test_every_item_is_named_by_a_test():
-    assert set(range(1, 22)) - BACKUPS - named() == set()
+    assert set(range(1, 22)) - named() == set()
 
 
 @pytest.fixture

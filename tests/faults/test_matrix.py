@@ -14,7 +14,7 @@ import pytest
 
 from tenants import configuration, services
 from tenants.models import Run, StepRecord, Tenant
-from tenants.provisioning import runner
+from tenants.provisioning import procedure, runner
 from tenants.provisioning.plans import PROCEDURE
 from tenants.provisioning.runner import execute
 from tenants.states import Desired, RunKind, RunStatus, Status
@@ -125,7 +125,7 @@ def assert_ended(world: World, cell: Cell, run: Run) -> None:
 def play_hang(world: World, cell: Cell, run: Run) -> None:
     """Held in the step, it keeps its lease; the queue ends it at its time limit; then the lease really runs out."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runner, "LEASE_S", 0.4)
+        patch.setattr(procedure, "LEASE_S", 0.4)
         patch.setattr(runner, "RENEW_S", 0.1)
         pid = world.worker(run, cell.spec)
         try:

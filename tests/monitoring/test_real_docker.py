@@ -29,9 +29,8 @@ from tenants.runtimes import runtime_for, shim_tree
 from tenants.states import Health, Reason, RunKind, RunStatus, Status
 from tests import ports
 from tests.factories import NodeFactory, PlanFactory
-from tests.tenants.runtimes.conftest import installation  # noqa: F401 - a fixture
+from tests.tenants.runtimes.conftest import emptied, installation  # noqa: F401 - fixtures
 from tests.tenants.runtimes.contract import until
-from tests.tenants.runtimes.docker_bench import remove_labelled
 from zcplatform.lib import clock
 from zcplatform.lib.actors import OPERATOR
 
@@ -85,8 +84,8 @@ class Proxy:
 
 
 class Fleet:
-    def __init__(self, installation):  # noqa: F811
-        self.engine = installation.engine
+    def __init__(self, runtime):
+        self.engine = runtime.engine
 
     def deploy(self, name="Acme"):
         created = services.create_tenant(actor=OPERATOR, name=name, plan="pro", runtime="docker", deploy_now=True)
@@ -162,7 +161,7 @@ def is_given_up(tenant, reason):
 
 
 @pytest.fixture
-def fleet(transactional_db, vault_key, settings, tmp_path, monkeypatch, installation):  # noqa: F811
+def fleet(transactional_db, vault_key, settings, tmp_path, monkeypatch, emptied):  # noqa: F811
     tmp_path.chmod(0o711)
     settings.HOME, settings.ROUTER = tmp_path, "direct"
     monkeypatch.setattr("tenants.queue.async_task", lambda *a, **k: None)
@@ -170,8 +169,7 @@ def fleet(transactional_db, vault_key, settings, tmp_path, monkeypatch, installa
     runtimes._driver.cache_clear()
     NodeFactory(name="engine", runtime="docker", port_first=ports.CONTAINERS[0], port_last=ports.CONTAINERS[1])
     PlanFactory(memory_limit_mb=64)
-    yield Fleet(installation)
-    remove_labelled(installation.engine, f"zcplatform.instance={settings.INSTANCE}")
+    return Fleet(emptied)
 
 
 def test_r16_one_that_is_killed_for_its_memory_again_and_again(fleet, monkeypatch):

@@ -15,7 +15,7 @@ from tenants.runtimes.base import LABEL_INSTANCE, AgentState
 from tenants.states import RunStatus
 from tests import ports
 from tests.factories import NodeFactory, PlanFactory
-from tests.tenants.runtimes.conftest import installation  # noqa: F401 - a fixture
+from tests.tenants.runtimes.conftest import emptied, installation  # noqa: F401 - fixtures
 from zcplatform.lib.actors import OPERATOR
 
 pytestmark = pytest.mark.docker
@@ -49,7 +49,7 @@ def test_a_hundred_parallel_deploys_of_one_tenant_make_one_container(
     settings,
     tmp_path,
     monkeypatch,
-    installation,  # noqa: F811
+    emptied,  # noqa: F811
 ):
     tmp_path.chmod(0o711)
     settings.HOME, settings.ROUTER = tmp_path, "direct"
@@ -69,5 +69,5 @@ def test_a_hundred_parallel_deploys_of_one_tenant_make_one_container(
     assert at_once(WORKERS, work) == []
     assert Run.objects.get().status == RunStatus.SUCCEEDED
     label = f"{LABEL_INSTANCE}={settings.INSTANCE}"
-    assert len(installation.engine.call("containers", all=True, filters={"label": label})) == 1
-    assert [seen.state for seen in installation.list()] == [AgentState.RUNNING]
+    assert len(emptied.engine.call("containers", all=True, filters={"label": label})) == 1
+    assert [seen.state for seen in emptied.list()] == [AgentState.RUNNING]

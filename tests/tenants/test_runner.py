@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sqlite3
 import threading
+from contextlib import closing
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django.db.models.functions import Now
 
 from tenants.models import Run, StepRecord
-from tenants.provisioning import runner
-from tenants.provisioning.runner import Park, Procedure, Rewind, Step, execute
+from tenants.provisioning import procedure, runner, undo
+from tenants.provisioning.procedure import Park, Procedure, Rewind, Step
+from tenants.provisioning.runner import execute
 from tenants.states import Phase, Reason, RunStatus, StepStatus
+from tests import processes
 from tests.factories import RunFactory
 from zcplatform.lib.errors import DependencyDown, RunFailed
 
@@ -281,7 +287,7 @@ def test_eight_workers_at_once_execute_a_run_once():
 
 
 def test_a_long_step_keeps_its_lease(monkeypatch):
-    monkeypatch.setattr(runner, "LEASE_S", 0.6)
+    monkeypatch.setattr(procedure, "LEASE_S", 0.6)
     monkeypatch.setattr(runner, "RENEW_S", 0.1)
     run = RunFactory()
 
@@ -303,3 +309,132 @@ def test_a_step_that_kills_every_worker_is_given_up():
     run.refresh_from_db()
     assert (run.status, run.reason, made.log) == (RunStatus.FAILED, Reason.INTERNAL_ERROR, [])
     assert "died 6 times" in run.error
+
+
+def deaths_until_the_end(run, made, failpoint):
+    """Real workers, one after the other, each killed at the same place; returns how many."""
+    deaths = 0
+    while processes.run(lambda: execute(run.pk, made), failpoint) == processes.KILLED:
+        deaths += 1
+        assert deaths < 40, "for ever"
+        Run.objects.filter(pk=run.pk).update(lease_until=Now())
+    run.refresh_from_db()
+    return deaths
+
+
+def test_an_undo_that_kills_every_worker_is_given_up_and_the_others_are_done():
+    made, run = Made(one=None, two=None, three=fail(RunFailed("first", type=Reason.UNHEALTHY))), RunFactory()
+    deaths = deaths_until_the_end(run, made, f"{run.kind}.two.undo=kill")
+    assert runner.MAX_INTERRUPTIONS < deaths <= undo.MAX_UNDO_INTERRUPTIONS + 3
+    assert (run.status, run.reason) == (RunStatus.FAILED, Reason.UNHEALTHY), "the first error is the one that surfaces"
+    assert run.error.startswith("first\n")
+    assert "undo of two: given up, its workers died" in run.error
+    assert run.error.count("undo of two") == 1
+    assert run.steps.get(name="one").status == StepStatus.UNDONE
+    assert run.steps.get(name="two").status == StepStatus.DONE, "it was not undone, and says so"
+
+
+def test_a_step_and_then_its_undo_that_kill_every_worker_end_too():
+    made, run = Made(one=None, two=None), RunFactory()
+    deaths = deaths_until_the_end(run, made, f"{run.kind}.two.before=kill,{run.kind}.two.undo=kill")
+    assert deaths <= undo.MAX_UNDO_INTERRUPTIONS + 3
+    assert (run.status, run.reason) == (RunStatus.FAILED, Reason.INTERNAL_ERROR)
+    assert run.steps.get(name="one").status == StepStatus.UNDONE
+
+
+def test_settling_that_kills_every_worker_is_given_up():
+    class Deadly(Made):
+        def settle(self, ctx):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    run = RunFactory()
+    made = Deadly(one=fail(RunFailed("first", type=Reason.UNHEALTHY)))
+    assert deaths_until_the_end(run, made, "") <= undo.MAX_UNDO_INTERRUPTIONS + 3
+    assert (run.status, run.reason) == (RunStatus.FAILED, Reason.UNHEALTHY)
+    assert "needs a look" in run.error
+
+
+class Flaw:
+    """A database that takes no write for a moment, at one kind of statement: locked, or its disk full."""
+
+    def __init__(self, times, table, verb="UPDATE"):
+        self.left, self.needle = times, f'{verb} "{table}"'
+
+    def __call__(self, go_on, sql, params, many, context):
+        if self.left and sql.startswith(self.needle):
+            self.left -= 1
+            raise OperationalError("database or disk is full")
+        return go_on(sql, params, many, context)
+
+
+@pytest.mark.parametrize("where", ["subject", "step", "success", "failure"])
+def test_a_database_that_fails_for_a_moment_is_no_death(monkeypatch, where):
+    """More often than a worker may die, wherever the run is: it is handed back, and no interruption is counted."""
+    monkeypatch.setattr(runner, "RETRY_S", 0.01)
+    flaw = Flaw(0, "runs")
+
+    class Shaky(Made):
+        def subject(self, run):
+            self.fails("subject")
+
+        def fails(self, place):
+            if place == where and rounds:
+                rounds.pop()
+                flaw.left = 3  # the write of the outcome, and the first tries to hand the run back
+                if place == "subject":
+                    raise OperationalError("database is locked")
+
+        def on_success(self, ctx):
+            self.fails("success")
+            super().on_success(ctx)
+
+        def on_failure(self, ctx):
+            self.fails("failure")
+            super().on_failure(ctx)
+
+    rounds = list(range(runner.MAX_INTERRUPTIONS + 2))
+    made = Shaky(one=None, two=lambda ctx: made.fails("step"))
+    if where == "failure":
+        made = Shaky(one=fail(RunFailed("first", type=Reason.UNHEALTHY)))
+    run = RunFactory()
+    with connection.execute_wrapper(flaw):
+        for _ in range(runner.MAX_INTERRUPTIONS + 3):
+            go_on(run)
+            execute(run.pk, made)
+            run.refresh_from_db()
+            assert run.status != RunStatus.RUNNING, "as if its worker had died"
+    # A step that was done is not done again for want of a place to write its result.
+    assert len(rounds) == (runner.MAX_INTERRUPTIONS + 1 if where == "step" else 0)
+    assert (run.interruptions, run.status) == (0, RunStatus.FAILED if where == "failure" else RunStatus.SUCCEEDED)
+    assert "interrupted" not in made.hooks
+
+
+@pytest.mark.sqlite
+def test_a_worker_whose_database_is_locked_by_another_process_hands_its_run_back(monkeypatch):
+    """The real thing: a writer of another process holds the file for longer than anybody waits for a lock."""
+    held, run = threading.Event(), RunFactory()
+    path, waits = connection.settings_dict["NAME"], []
+
+    def hold():
+        with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            held.set()
+            threading.Event().wait(1.5)
+            other.execute("ROLLBACK")
+
+    def do(ctx):
+        if not waits:
+            waits.append(ctx.attempt)
+            connection.cursor().execute("PRAGMA busy_timeout = 100")
+            threading.Thread(target=hold).start()
+            held.wait()
+
+    made = Made(one=do, two=None)
+    execute(run.pk, made)
+    run.refresh_from_db()
+    assert (run.status, run.interruptions) == (RunStatus.PARKED, 0)
+    go_on(run)
+    execute(run.pk, made)
+    run.refresh_from_db()
+    connection.close()  # with its impatience
+    assert (run.status, run.interruptions) == (RunStatus.SUCCEEDED, 0)

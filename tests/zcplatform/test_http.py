@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.outside import Handler, server, url
-from zcplatform.lib import clock, env, http, outside
+from zcplatform.lib import addresses, clock, env, http, outside
 from zcplatform.lib.errors import BadUpstream, DependencyDown, DependencyTimeout, InvalidField
 
 LOOPBACK = (ip_network("127.0.0.0/8"),)
@@ -244,7 +244,7 @@ def test_h9_the_platforms_own_ports_are_refused_even_on_a_listed_network(setting
 
 def test_h9_an_address_of_this_host_is_refused_although_it_is_public(monkeypatch):
     assert outside.permitted("8.8.8.8", 443)
-    monkeypatch.setattr(outside, "PRIVATE", ())  # so that 127.0.0.1 counts as public
+    monkeypatch.setattr(addresses, "PRIVATE", ())  # so that 127.0.0.1 counts as public
     assert not outside.permitted("127.0.0.1", 443)
 
 

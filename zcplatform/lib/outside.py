@@ -1,47 +1,20 @@
-"""What outside the platform may be connected to: the rules, and nothing that connects.
-
-The standard library's ``is_private`` and ``is_global`` let too much pass (100.64.0.0/10, multicast, 64:ff9b::/96,
-2002::/16), so what is refused stands here as lists.
-"""
+"""What outside the platform may be connected to: the rules, and nothing that connects."""
 
 from __future__ import annotations
 
 import re
-import socket
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
 
 from django.conf import settings
 
+from zcplatform.lib.addresses import DOCUMENTATION, NEVER, is_here, is_public, parse, within
 from zcplatform.lib.errors import InvalidField
-
-Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
 
 MAX_URL = 2_000
 REFUSED = "endpoint_refused"
 # Printable ASCII less what another parser could read differently.
 _URL = re.compile(r"""[^\x00-\x20\x7f-\U0010ffff"'<>\\^`{|}]+""")
-
-
-def _networks(*texts: str) -> tuple[Network, ...]:
-    return tuple(ip_network(text) for text in texts)
-
-
-# Never, whatever the operator allows: no address at all, metadata services, groups, IPv4 in disguise.
-NEVER = (
-    *_networks("0.0.0.0/8", "169.254.169.254/32", "224.0.0.0/4", "255.255.255.255/32"),
-    *_networks("::/128", "::ffff:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16"),
-    *_networks("fd00:ec2::254/128", "ff00::/8"),
-)
-# Only where the operator lists the network in ENDPOINT_NETWORKS.
-PRIVATE = (
-    *_networks("10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24"),
-    *_networks("192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24"),
-    *_networks("203.0.113.0/24", "240.0.0.0/4", "2001:db8::/32"),
-)
-PUBLIC_IPV6 = ip_network("2000::/3")
 
 
 @dataclass(frozen=True)
@@ -84,50 +57,24 @@ def endpoint_of(url: str, *, field: str = "url") -> Endpoint:
 def is_own_name(host: str) -> bool:
     """Whether ``host`` is the platform's name or a tenant's. Addresses are judged when something connects."""
     own = {settings.DOMAIN, settings.PUBLIC_HOST.strip("[]")}
-    return not _is_address(host) and any(host == name or host.endswith(f".{name}") for name in own if name)
+    return parse(host) is None and any(host == name or host.endswith(f".{name}") for name in own if name)
 
 
 def permitted(text: str, port: int) -> bool:
-    """Whether an address, as the resolver or the kernel spells it, may be connected to."""
-    try:
-        address = ip_address(text)
-    except ValueError:
+    """Whether an address, as the resolver or the kernel spells it, may be connected to: a public one, or one of a
+    network that the operator lists in ENDPOINT_NETWORKS."""
+    address = parse(text)
+    if address is None or within(address, NEVER):
         return False
-    if _within(address, NEVER):
+    listed = within(address, settings.ENDPOINT_NETWORKS)
+    if not listed and (not is_public(text) or within(address, DOCUMENTATION)):
         return False
-    listed = _within(address, settings.ENDPOINT_NETWORKS)
-    public = address in PUBLIC_IPV6 if address.version == 6 else True
-    if not listed and (not public or _within(address, PRIVATE)):
-        return False
-    return not _is_here(address) or (listed and not _is_ours(port))
+    return not is_here(text) or (listed and not _is_ours(port))
 
 
 def refused(message: str, field: str = "url") -> InvalidField:
     """The one error for an address that is not connected to."""
     return InvalidField(message, type=REFUSED, field=field)
-
-
-def _within(address: Address, networks: tuple[Network, ...]) -> bool:
-    return any(address in network for network in networks)
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_here(address: Address) -> bool:
-    """Whether this host has the address: only then can a socket be bound to it."""
-    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.bind((str(address), 0))
-    except OSError:
-        return False
-    return True
 
 
 def _is_ours(port: int) -> bool:

@@ -33,7 +33,7 @@ class World:
         monkeypatch.setattr(Bridge, "slot_of", lambda _self, _text: 7)
         monkeypatch.setattr(counts, "audit_refusal", lambda *row: self.audited.append(row))
         monkeypatch.setattr(dial, "is_public", lambda address: address == "127.0.0.1")
-        monkeypatch.setattr(dial, "is_own", lambda _address: False)
+        monkeypatch.setattr(dial, "is_here", lambda _address: False)
         self.monkeypatch = monkeypatch
 
     def at(self, mode, slot):
@@ -163,7 +163,7 @@ def test_of_several_addresses_only_the_public_ones_are_tried(world, monkeypatch)
 
 def test_this_hosts_own_public_address_is_inside_too(world, monkeypatch):
     async def act():
-        monkeypatch.setattr(dial, "is_own", lambda address: address == "127.0.0.1")
+        monkeypatch.setattr(dial, "is_here", lambda address: address == "127.0.0.1")
         async with world.running():
             world.names["allowed.example"] = ["127.0.0.1"]
             assert b" 403 " in await ask(connect("allowed.example", 80))

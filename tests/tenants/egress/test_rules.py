@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tenants.egress.addresses import NOT_PUBLIC
 from tenants.egress.bridges import mark
 from tenants.egress.rules import chains, chains6, removal_text, restore_text
+from zcplatform.lib.addresses import NOT_PUBLIC_IPV4
 
 INSTANCE = "abcdef012345"
 GOLDEN = """\
@@ -28,10 +28,10 @@ GOLDEN = """\
 -A ZCCE0FC87-FORWARD -d 169.254.0.0/16 -i zcce0fc87o+ -j ZCCE0FC87-REFUSE
 -A ZCCE0FC87-FORWARD -d 172.16.0.0/12 -i zcce0fc87o+ -j ZCCE0FC87-REFUSE
 -A ZCCE0FC87-FORWARD -d 192.0.0.0/24 -i zcce0fc87o+ -j ZCCE0FC87-REFUSE
+-A ZCCE0FC87-FORWARD -d 192.88.99.0/24 -i zcce0fc87o+ -j ZCCE0FC87-REFUSE
 -A ZCCE0FC87-FORWARD -d 192.168.0.0/16 -i zcce0fc87o+ -j ZCCE0FC87-REFUSE
 -A ZCCE0FC87-FORWARD -d 198.18.0.0/15 -i zcce0fc87o+ -j ZCCE0FC87-REFUSE
--A ZCCE0FC87-FORWARD -d 224.0.0.0/4 -i zcce0fc87o+ -j ZCCE0FC87-REFUSE
--A ZCCE0FC87-FORWARD -d 240.0.0.0/4 -i zcce0fc87o+ -j ZCCE0FC87-REFUSE
+-A ZCCE0FC87-FORWARD -d 224.0.0.0/3 -i zcce0fc87o+ -j ZCCE0FC87-REFUSE
 -A ZCCE0FC87-FORWARD -i zcce0fc87o+ -j RETURN
 -A ZCCE0FC87-FORWARD -j ZCCE0FC87-REFUSE
 -A ZCCE0FC87-INPUT ! -i zcce0fc87+ -j RETURN
@@ -65,7 +65,7 @@ def test_only_the_mode_open_goes_out_and_only_after_every_network_that_is_not_pu
     forward = ours()[1].rules
     way_out = forward.index(("-i", f"{mark(INSTANCE)}o+", "-j", "RETURN"))
     refused = {rule[1] for rule in forward[:way_out] if rule[-1] == ours()[0].name}
-    assert {str(network) for network in NOT_PUBLIC} | {"10.213.0.0/16"} == refused
+    assert {str(network) for network in NOT_PUBLIC_IPV4} | {"10.213.0.0/16"} == refused
     passing = [rule for rule in forward if rule[-1] in ("ACCEPT", "RETURN") and "conntrack" not in rule][1:]
     assert all(f"{mark(INSTANCE)}o+" in rule for rule in passing)
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import pytest
 
 from audit.models import AuditEntry
+from tenants import configuration
+from tenants.configuration import ConfigInput
 from tenants.egress import policy
 from tenants.egress.services import set_egress
 from tenants.models import Tenant
+from tenants.preview import preview
 from tenants.provisioning.spec import build_spec
+from tenants.rollback import rollback
 from tenants.states import Egress, RunKind
 from tests.factories import AgentConfigFactory, MemberFactory, NodeFactory, TenantFactory
 from zcplatform.lib.actors import OPERATOR, Actor
-from zcplatform.lib.errors import Conflict, Forbidden, InvalidField, Misconfigured, NotFound
+from zcplatform.lib.errors import Conflict, Forbidden, InvalidField, NotFound
 
 
 def actor(user):
@@ -156,8 +160,90 @@ def test_a_process_is_refused_a_mode_that_nothing_enforces(tenant, settings, mod
     settings.ALLOW_UNENFORCED_EGRESS = False
     tenant.node.runtime = "process"
     tenant.node.save()
-    with pytest.raises(Misconfigured) as refused:
+    with pytest.raises(Conflict) as refused:
         set_egress(actor=OPERATOR, tenant=tenant, mode=mode)
     assert refused.value.type == "egress_unenforced"
     assert fresh(tenant).config.egress == ""
     set_egress(actor=OPERATOR, tenant=tenant, mode="open")
+
+
+# --- as a part of the configuration --------------------------------------------------------------------
+
+
+def change(tenant, who, **given):
+    return configuration.update(actor=who, tenant=fresh(tenant), given=ConfigInput(**given))
+
+
+def reach(tenant):
+    config = fresh(tenant).config
+    return config.egress, config.egress_hosts
+
+
+def test_it_changes_with_the_configuration_in_one_act_with_a_row_of_its_own_and_a_revision(tenant):
+    change(tenant, OPERATOR, extra={"metrics": "none"}, egress="allowlist", egress_hosts=("API.example.com",))
+    assert reach(tenant) == ("allowlist", ["api.example.com"])
+    row = AuditEntry.objects.get(action="egress.update")
+    assert '"mode":"allowlist"' in row.detail_json.replace(" ", "")
+    assert AuditEntry.objects.filter(action="config.update").count() == 1
+    assert tenant.revisions.order_by("-number").first().snapshot["egress_hosts"] == ["api.example.com"]
+    set_egress(actor=OPERATOR, tenant=fresh(tenant), mode="gateway")
+    assert tenant.revisions.order_by("-number").first().snapshot["egress"] == "gateway"
+
+
+def test_a_manager_changes_the_rest_and_may_give_back_what_is_there(tenant):
+    manager = actor(MemberFactory(tenant=tenant, role="manager").user)
+    set_egress(actor=OPERATOR, tenant=tenant, mode="gateway", hosts=["api.example.com"])
+    change(tenant, manager, extra={"metrics": "none"}, egress="gateway", egress_hosts=("api.example.com",))
+    assert fresh(tenant).config.extra_config == {"metrics": "none"}
+    for given in ({"egress": ""}, {"egress": "allowlist"}, {"egress_hosts": ()}):
+        with pytest.raises(Forbidden):
+            change(tenant, manager, extra={}, **given)
+        with pytest.raises(Forbidden):
+            preview(actor=manager, tenant=fresh(tenant), given=ConfigInput(**given))
+    assert reach(tenant) == ("gateway", ["api.example.com"])
+    assert fresh(tenant).config.extra_config == {"metrics": "none"}, "refused as a whole"
+
+
+def test_the_whole_configuration_given_without_it_leaves_it_as_it_is(tenant):
+    set_egress(actor=OPERATOR, tenant=tenant, mode="gateway", hosts=["api.example.com"])
+    configuration.update(actor=OPERATOR, tenant=fresh(tenant), given=ConfigInput(extra={}).complete())
+    assert reach(tenant) == ("gateway", ["api.example.com"])
+
+
+def test_a_rollback_brings_it_back_for_whoever_may_and_is_refused_to_others(tenant, owner, settings):
+    settings.EGRESS_DEFAULT = {"": "allowlist"}
+    manager = actor(MemberFactory(tenant=tenant, role="manager").user)
+    change(tenant, OPERATOR, egress="open")
+    change(tenant, OPERATOR, egress="gateway")
+    wide = tenant.revisions.get(number=2)
+    assert wide.snapshot["egress"] == "open"
+    for who, kind in ((manager, "forbidden"), (actor(owner), "egress_limit")):
+        with pytest.raises(Forbidden) as refused:
+            rollback(actor=who, tenant=fresh(tenant), number=2)
+        assert refused.value.type == kind
+    assert reach(tenant)[0] == "gateway"
+    rollback(actor=OPERATOR, tenant=fresh(tenant), number=2)
+    assert reach(tenant)[0] == "open"
+    assert AuditEntry.objects.filter(action="egress.update").count() == 3
+
+
+def test_a_revision_of_before_it_was_kept_leaves_it_as_it_is(tenant):
+    change(tenant, OPERATOR, extra={"metrics": "none"})
+    old = tenant.revisions.get(number=1)
+    old.snapshot = {name: value for name, value in old.snapshot.items() if not name.startswith("egress")}
+    old.save()
+    set_egress(actor=OPERATOR, tenant=fresh(tenant), mode="gateway")
+    rollback(actor=OPERATOR, tenant=fresh(tenant), number=1)
+    assert reach(tenant)[0] == "gateway"
+    assert fresh(tenant).config.extra_config == {}
+
+
+def test_a_preview_tells_what_it_would_reach_and_whether_the_agent_would_be_moved(world):
+    tenant = world.tenant(deploy=True)
+    seen = preview(actor=OPERATOR, tenant=tenant, given=ConfigInput(egress="gateway", egress_hosts=("a.example.com",)))
+    assert (seen.files, seen.restart) == ((), True)
+    assert "-mode: open\n+mode: gateway\n+host: a.example.com\n" in seen.egress
+    for given in (ConfigInput(egress="open"), ConfigInput(egress_hosts=("a.example.com",)), ConfigInput()):
+        assert not preview(actor=OPERATOR, tenant=tenant, given=given).restart, "it stays in its network"
+    assert preview(actor=OPERATOR, tenant=tenant, given=ConfigInput()).egress == ""
+    assert world.fresh(tenant).config.egress == ""

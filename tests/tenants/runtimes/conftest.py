@@ -18,7 +18,13 @@ def installation():
 
 
 @pytest.fixture
-def docker_bench(installation, settings):
-    """A bench on the real engine; the containers of the test go when it ends."""
-    yield bench_on(installation)
+def emptied(installation, settings):
+    """The same for one test: its containers go when it ends, or the next test would find agents of nobody."""
+    yield installation
     remove_labelled(installation.engine, f"zcplatform.instance={settings.INSTANCE}")
+
+
+@pytest.fixture
+def docker_bench(emptied):
+    """A bench on the real engine."""
+    return bench_on(emptied)
