@@ -37,6 +37,7 @@ TABS = (
     ("channels", gettext_lazy("Channels"), "channels.view"),
     ("members", gettext_lazy("Members"), "members.view"),
     ("access", gettext_lazy("Access"), "tokens.manage"),
+    ("pairing", gettext_lazy("Pairing"), "pairing.manage"),
     ("usage", gettext_lazy("Usage"), "metrics.view"),
     ("logs", gettext_lazy("Logs"), "logs.read"),
     ("console", gettext_lazy("Console"), "exec.diagnostic"),
