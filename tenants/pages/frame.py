@@ -39,6 +39,7 @@ TABS = (
     ("access", gettext_lazy("Access"), "tokens.manage"),
     ("pairing", gettext_lazy("Pairing"), "pairing.manage"),
     ("usage", gettext_lazy("Usage"), "metrics.view"),
+    ("alerts", gettext_lazy("Alerts"), "alerts.manage"),
     ("logs", gettext_lazy("Logs"), "logs.read"),
     ("console", gettext_lazy("Console"), "exec.diagnostic"),
     ("runs", gettext_lazy("Runs"), "runs.view"),

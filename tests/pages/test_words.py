@@ -15,7 +15,7 @@ BLOCK = re.compile(r"\{%\s*blocktrans[^%]*%\}(.*?)\{%\s*endblocktrans", re.DOTAL
 def said():
     """Every text that is marked, by the file that says it."""
     found = {}
-    folders = ("templates", "tenants/pages", "zcplatform/pages")
+    folders = ("templates", "tenants/pages", "zcplatform/pages", "monitoring/alerting/pages")
     files = [path for folder in folders for path in (ROOT / folder).rglob("*.*") if path.suffix in (".html", ".py")]
     for path in [*files, ROOT / "monitoring" / "pages.py"]:
         text = path.read_text()
