@@ -192,3 +192,21 @@ def test_another_tenant_s_alert_rule_silence_and_notifier_do_not_exist_here(stag
         ("notifier_delete", "notifier"),
     ):
         assert manager.post(table.of(stage.tenant, name, other[key].public_id), RULE).status_code == 404, name
+
+
+def test_the_fleet_shows_what_fires_the_critical_first(stage):
+    boss = browser(stage.people["super-admin"])
+    about = {"state": "firing", "condition": "x", "since": clock.now(), "seen_at": clock.now()}
+    host = Alert.objects.create(name="Host is full", severity="critical", **about)
+    for number in range(8):
+        Alert.objects.create(name=f"Sweep {number}", subject=str(number), severity="warning", **about)
+    for path in ("/", "/admin/"):
+        page = boss.get(path)
+        assert page.context["alerts"][0] == host
+        assert len(page.context["alerts"]) == 8
+        assert "Host is full" in page.content.decode()
+        assert "More alerts" in page.content.decode()
+    Alert.objects.exclude(pk=stage.alert.pk).delete()
+    page = boss.get("/admin/").content.decode()
+    assert table.of(stage.tenant, "alerts") in page
+    assert "More alerts" not in page

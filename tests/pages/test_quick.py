@@ -16,6 +16,7 @@ from zcplatform.lib import clock
 STATUSES = (Status.RUNNING, Status.STOPPED, Status.ERROR, Status.DRAFT)
 BOSS = {
     "/": 20,
+    "/admin/": 22,
     "/tenants/": 6,
     "/tenants/?status=error&q=t": 6,
     "/new-tenant": 4,
