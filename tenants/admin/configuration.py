@@ -9,6 +9,7 @@ from django import forms
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.utils.translation import gettext as _
 
 from tenants import configuration, words
 from tenants.admin.site import actor_of, find, page, refused_in
@@ -33,9 +34,9 @@ class SecretField(forms.CharField):
 def told(secret: Secret | None) -> str:
     """What may be said of a stored secret: that it is there, since when, and at most its last four characters."""
     if secret is None:
-        return "not set"
-    text = f"set {words.ago(secret.updated_at)}"
-    return f"{text}, ends in …{secret.hint}" if secret.hint else text
+        return _("not set")
+    text = _("set %(ago)s") % {"ago": words.ago(secret.updated_at)}
+    return _("%(set)s, ends in …%(hint)s") % {"set": text, "hint": secret.hint} if secret.hint else text
 
 
 def told_key(tenant: Tenant) -> str:
@@ -67,8 +68,10 @@ class ConfigurationForm(forms.Form):
             "extra_config": json.dumps(config.extra_config, indent=2, ensure_ascii=False),
         }
         super().__init__(data, initial=initial)
-        self.fields["provider_key"].help_text = f"Now: {told_key(tenant)}. Empty leaves it as it is."
-        self.fields["extra_config"].help_text = "A JSON object with the agent's own options; {} for none."
+        self.fields["provider_key"].help_text = _("Now: %(stored)s. Empty leaves it as it is.") % {
+            "stored": told_key(tenant)
+        }
+        self.fields["extra_config"].help_text = _("A JSON object with the agent's own options; {} for none.")
 
     def clean_extra_config(self) -> dict[str, Any]:
         try:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 from django.test import Client
+from django.utils import translation
 
 from accounts.permissions import ROLES
 from monitoring.alerting import contacts, services
@@ -18,6 +19,13 @@ from tests.tenants.conftest import world  # noqa: F401
 from tests.tenants.test_channels import VALID
 from zcplatform.lib import clock
 from zcplatform.lib.actors import OPERATOR
+
+
+@pytest.fixture(autouse=True)
+def _language_of_the_settings():
+    """A request in another language leaves it behind in this thread."""
+    yield
+    translation.deactivate()
 
 
 def browser(user=None, **options):
