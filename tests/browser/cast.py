@@ -11,6 +11,7 @@ from tests.browser.site import LIMIT_S, Site
 CODE = """
 from accounts.models import User
 from monitoring.alerting import contacts, services as alerting
+from monitoring.alerting.message import condition_of
 from monitoring.alerting.models import Alert, AlertRule
 from tenants import configuration, invitations, membership, services
 from tenants.configuration import ConfigInput
@@ -42,14 +43,14 @@ services.suspend(actor=OPERATOR, tenant=globex, note="invoice of October is open
 configuration.update(actor=OPERATOR, tenant=initech, given=ConfigInput(extra={"faults": {"exit_code": 3}}))
 run = initech.runs.order_by("-pk").first()
 good = acme.runs.order_by("pk").first()
-values = {"name": "Half of the disk is used", "metric": "tenant_disk_pct", "comparison": "ge", "threshold": 0}
+values = {"name": "Disk is in use", "metric": "tenant_disk_pct", "comparison": "ge", "threshold": 0}
 rule = alerting.create_rule(actor=OPERATOR, tenant=acme, values=values)  # holds whatever is measured
 now = clock.now()
 for state, ago in (("firing", 20), ("resolved", 300)):
     at = now - timedelta(minutes=ago)
     Alert.objects.create(
         rule=rule, tenant=acme, subject=str(acme.public_id), label="acme", name=rule.name, severity="warning",
-        state=state, value=52.4, condition="Disk, of what the plan gives ≥ 50 %", since=at, seen_at=now, fired_at=at,
+        state=state, value=1.2, condition=condition_of(rule), since=at, seen_at=now, fired_at=at,
         resolved_at=None if state == "firing" else at + timedelta(minutes=45),
     )
 cpu = AlertRule.objects.get(key="tenant-cpu")

@@ -211,7 +211,7 @@ def test_6_an_owner_shows_the_second_factor_again_before_what_can_t_be_undone(se
         dana.get_by_role("button", name="Go on").click()
         dana.get_by_role("button", name="Rotate secrets").click()
         expect(dana.locator("#new-token")).to_be_visible()
-        dana.get_by_role("link", name="Follow the run").click()
+        dana.get_by_role("link", name="Follow the run", exact=True).click()
         finished(dana)
         more_of(dana, served, "Delete")  # for ten minutes nobody asks again
         expect(dana.locator("dialog[open]").get_by_role("heading", name="Delete acme?")).to_be_visible()

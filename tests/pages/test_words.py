@@ -31,8 +31,8 @@ PYTHON = (
     *("tenants/pages", "zcplatform/pages", "monitoring/alerting/pages", "monitoring/pages.py", "tenants/words.py"),
     *("tenants/admin/configuration.py", "tenants/admin/channels.py", "tenants/admin/actions.py"),
 )
-ENGLISH = {"admin", "api_docs.html", "_api_fields.html", "_token.html"}
-"""Templates for operators and programmers, which are not translated."""
+ENGLISH = {"admin", "mail", "api_docs.html", "_api_fields.html", "_token.html"}
+"""What is for operators and programmers, and mail: nobody knows the language of an address."""
 PLAIN = {"UTC", "MB", "API", "name@example.com"}
 ATTRIBUTES = re.compile(r'(?:placeholder|aria-label|title|alt)="([^"]*)"')
 

@@ -24,6 +24,9 @@ SPANS = {
 """For how long a silence can be asked for; a minute less than the longest, so that it is not over it on arrival."""
 
 
+SEVERITIES = [(Severity.WARNING, gettext_lazy("warning")), (Severity.CRITICAL, gettext_lazy("critical"))]
+
+
 class SilenceForm(forms.Form):
     rule = forms.ChoiceField(required=False, label=gettext_lazy("About"))
     span = forms.ChoiceField(choices=[(name, label) for name, (label, _span) in SPANS.items()])
@@ -61,7 +64,7 @@ class RuleForm(forms.Form):
         label=gettext_lazy("For how many minutes"),
         help_text=gettext_lazy("0: at once. The rules are looked at every minute."),
     )
-    severity = forms.ChoiceField(choices=Severity.choices, label=gettext_lazy("Severity"))
+    severity = forms.ChoiceField(choices=SEVERITIES, label=gettext_lazy("Severity"))
     repeat_min = forms.IntegerField(
         min_value=0,
         max_value=7 * 24 * 60,
