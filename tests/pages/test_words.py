@@ -19,7 +19,7 @@ from tenants.admin.actions import VERBS, DeleteForm, ReactivateForm, ResizeForm,
 from tenants.admin.configuration import ConfigurationForm
 from tenants.channels import CHANNELS
 from tenants.pages import configuration, members
-from tenants.states import Reason, RunKind, RunStatus, Status, StepStatus
+from tenants.states import Health, HoldKind, Reason, RunKind, RunStatus, Status, StepStatus
 from tests.architecture import ROOT
 from tests.pages import table
 from tests.pages.conftest import browser
@@ -71,9 +71,9 @@ def registered():
     for form in (ConfigurationForm, SuspendForm, ReactivateForm, ResizeForm, DeleteForm, NotifierForm, ApiKeyForm):
         for name, field in form.base_fields.items():
             found |= {str(field.label or pretty_name(name)), str(field.help_text)}
-    for choices in (Status, RunStatus, StepStatus, Severity, Delivery.State, Notice):
+    for choices in (Status, Health, RunStatus, StepStatus, Severity, Delivery.State, Notice):
         found |= {*choices.values}
-    return found | {str(label) for choices in (RunKind, Reason) for label in choices.labels} - {"—"}
+    return found | {str(label) for choices in (RunKind, Reason, HoldKind) for label in choices.labels} - {"—"}
 
 
 def bare(text):
