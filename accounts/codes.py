@@ -17,6 +17,7 @@ from django.db.models import F
 
 from accounts import mail
 from accounts.emails import normalise_email
+from accounts.letters import Letter, write
 from accounts.models import LoginCode, User
 from accounts.rates import network_of, spend
 from accounts.sealing import keyed_hash
@@ -53,7 +54,7 @@ def request_code(email: str, *, ip: str) -> None:
             unique_fields=["email"],
             update_fields=["code_hash", "attempts", "created_at", "expires_at", "used_at"],
         )
-        mail.queue(address, "Your login code", _text(code), lasts=LIFETIME, needs_account=True)
+        mail.queue(address, _letter(code), lasts=LIFETIME, needs_account=True)
 
 
 def verify_code(email: str, code: str, *, ip: str = "", request_id: str = "") -> User:
@@ -106,11 +107,6 @@ def _hash(address: str, code: str) -> str:
     return keyed_hash("login-code", address, code).hex()
 
 
-def _text(code: str) -> str:
+def _letter(code: str) -> Letter:
     minutes = int(LIFETIME.total_seconds() // 60)
-    return (
-        f"Your code for {settings.PUBLIC_BASE_URL} is\n\n    {code}\n\n"
-        f"It works once, for {minutes} minutes. A newer code takes its place.\n\n"
-        "You did not ask for it? Then somebody typed your address by mistake, and you need do nothing.\n"
-        "Nobody from the platform will ever ask you for this code.\n"
-    )
+    return write("login_code", "Your login code", code=code, minutes=minutes, platform=settings.PUBLIC_BASE_URL)

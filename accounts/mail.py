@@ -7,6 +7,7 @@ worker dies between sending and noting it, never not at all because of that.
 
 from __future__ import annotations
 
+import json
 import os
 import smtplib
 import socket
@@ -16,7 +17,7 @@ from datetime import datetime, timedelta
 
 import structlog
 from django.conf import settings
-from django.core.mail import EmailMessage, get_connection
+from django.core.mail import EmailMessage, EmailMultiAlternatives, get_connection
 from django.core.mail.backends.base import BaseEmailBackend
 from django.db import transaction
 from django.db.models import Min, QuerySet
@@ -24,6 +25,7 @@ from django.db.models.functions import Now
 from django_q.tasks import async_task
 
 from accounts.emails import normalise_email
+from accounts.letters import Letter
 from accounts.models import Mail, User
 from accounts.sealing import seal, unseal
 from zcplatform.lib import claims, clock
@@ -48,9 +50,7 @@ class NoServer(BaseEmailBackend):
         raise Misconfigured("No mail server is set; set ZCPLATFORM_SMTP_HOST.", type="smtp_missing")
 
 
-def queue(
-    recipient: str, subject: str, text: str, *, lasts: timedelta = KEEP_TRYING, needs_account: bool = False
-) -> Mail:
+def queue(recipient: str, letter: Letter, *, lasts: timedelta = KEEP_TRYING, needs_account: bool = False) -> Mail:
     """Put a mail into the queue, inside the transaction of what it tells of; given up after ``lasts``.
 
     InvalidField for what is no address, or a subject with a line break in it.
@@ -58,8 +58,8 @@ def queue(
     now = clock.now()
     mail = Mail.objects.create(
         recipient=normalise_email(recipient),
-        subject=check_text(subject, field="subject", max_length=200, required=True),
-        sealed_text=seal(text, PURPOSE),
+        subject=check_text(letter.subject, field="subject", max_length=200, required=True),
+        sealed_text=seal(json.dumps({"text": letter.text, "html": letter.html}), PURPOSE),
         needs_account=needs_account,
         created_at=now,
         next_attempt_at=now,
@@ -86,11 +86,14 @@ def send_due() -> int:
     return sent
 
 
-def deliver(recipient: str, subject: str, text: str) -> None:
+def deliver(recipient: str, letter: Letter) -> None:
     """Send now. DependencyDown when the server does not answer, BadUpstream ``mail_refused`` when it refuses this mail,
     Misconfigured ``smtp_missing`` when none is set, ``smtp_login_refused`` when it refuses our password."""
     headers = {"Auto-Submitted": "auto-generated"}
-    message = EmailMessage(subject, text, settings.DEFAULT_FROM_EMAIL, [recipient], headers=headers)
+    sender = settings.DEFAULT_FROM_EMAIL
+    message = EmailMultiAlternatives(letter.subject, letter.text, sender, [recipient], headers=headers)
+    if letter.html:
+        message.attach_alternative(letter.html, "text/html")
     try:
         get_connection().send_messages([message])
     except smtplib.SMTPAuthenticationError as error:
@@ -138,7 +141,7 @@ def _attempt(mail: Mail, epoch: int) -> str:
         _finish(mail, epoch, failed_at=clock.now(), error="no such account")
         return "dropped"
     try:
-        deliver(mail.recipient, mail.subject, unseal(mail.sealed_text, PURPOSE))
+        deliver(mail.recipient, opened(mail))
     except BadUpstream as error:
         _finish(mail, epoch, failed_at=clock.now(), error=_told(error))
         log.warning("mail_refused", mail=mail.pk, reason=_told(error))
@@ -149,6 +152,16 @@ def _attempt(mail: Mail, epoch: int) -> str:
         return "down"
     _finish(mail, epoch, sent_at=clock.now(), error="")
     return "sent"
+
+
+def opened(mail: Mail) -> Letter:
+    """What a waiting mail says; one that an earlier version queued is plain text."""
+    sealed = unseal(mail.sealed_text, PURPOSE)
+    try:
+        found = json.loads(sealed)
+        return Letter(mail.subject, found["text"], found["html"])
+    except (ValueError, TypeError, KeyError):
+        return Letter(mail.subject, sealed, "")
 
 
 def _finish(mail: Mail, epoch: int, **values: object) -> None:

@@ -13,6 +13,7 @@ from django.db.models import QuerySet
 from accounts import mail
 from accounts.access import require_reach
 from accounts.emails import normalise_email
+from accounts.letters import Letter, write
 from accounts.models import User
 from accounts.services import create_user
 from tenants.access import deny, require
@@ -59,7 +60,7 @@ def invite(*, actor: Actor, tenant: Tenant, email: str, role: str) -> Invitation
             invited_by_id=actor.user_id,
             expires_at=clock.now() + LIFETIME,
         )
-        mail.queue(address, *_letter(row, role, token, actor))
+        mail.queue(address, _letter(row, role, token, actor))
         emit(row, "invitation.create", {"email": address, "role": role})
         audit(row, "invitation.create", actor, email=address, role=role)
     return made
@@ -146,14 +147,9 @@ def _check_backed(inviter: Actor, invitation: Invitation, tenant: Tenant) -> Non
         raise Conflict(text, type="invitation_void") from error
 
 
-def _letter(tenant: Tenant, role: str, token: str, actor: Actor) -> tuple[str, str]:
-    subject = f"Invitation to {tenant.name}"
-    text = (
-        f"{actor.label} invites you to the tenant “{tenant.name}” ({tenant.slug}) as {role}.\n\n"
-        f"Accept within {LIFETIME.days} days:\n{link(token)}\n\n"
-        "You did not expect this? Then do nothing: without your click nothing happens.\n"
-    )
-    return subject, text
+def _letter(tenant: Tenant, role: str, token: str, actor: Actor) -> Letter:
+    about = {"name": tenant.name, "slug": tenant.slug, "role": role, "link": link(token)}
+    return write("invitation", f"Invitation to {tenant.name}", inviter=actor.label, days=LIFETIME.days, **about)
 
 
 def _hash(token: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from django.utils.timesince import timesince
+from django.utils.translation import gettext as _
 
 from tenants.models import Tenant
 from tenants.states import Health, Reason, Status
@@ -51,9 +52,9 @@ _BY_STATUS: dict[str, str] = {
 
 def headline(tenant: Tenant) -> str:
     """One line: "Running for 3 days", "Error: the agent ran out of memory"."""
-    text = _HEADLINES[Status(tenant.status)]
+    text = _(_HEADLINES[Status(tenant.status)])
     if tenant.status == Status.RUNNING and tenant.running_since:
-        text += f" for {_since(tenant.running_since)}"
+        text = _("Running for %(span)s") % {"span": _since(tenant.running_since)}
     if tenant.status == Status.DELETED and tenant.deleted_at:
         text += f" {ago(tenant.deleted_at)}"
     return f"{text}: {why}" if (why := reason(tenant)) else text
@@ -62,21 +63,22 @@ def headline(tenant: Tenant) -> str:
 def reason(tenant: Tenant) -> str:
     """Why it is as it is, in words; empty when there is nothing to say."""
     if tenant.reason and tenant.reason != Reason.HELD:
-        return str(tenant.get_reason_display())
-    return "its health check fails" if tenant.health == Health.FAILING else ""
+        return _(str(tenant.get_reason_display()))
+    return _("its health check fails") if tenant.health == Health.FAILING else ""
 
 
 def next_step(tenant: Tenant) -> str:
     """What a person could do now; empty when nothing needs doing."""
-    return _NEXT_STEPS.get(tenant.reason) or _BY_STATUS.get(tenant.status, "")
+    text = _NEXT_STEPS.get(tenant.reason) or _BY_STATUS.get(tenant.status, "")
+    return _(text) if text else ""
 
 
 def ago(moment: datetime) -> str:
     """ "3 days ago", "just now"."""
-    return f"{_since(moment)} ago" if clock.now() - moment >= MINUTE else "just now"
+    return _("%(span)s ago") % {"span": _since(moment)} if clock.now() - moment >= MINUTE else _("just now")
 
 
 def _since(moment: datetime) -> str:
     if clock.now() - moment < MINUTE:
-        return "less than a minute"
+        return _("less than a minute")
     return timesince(moment, clock.now(), depth=1).replace("\xa0", " ")

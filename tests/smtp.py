@@ -34,9 +34,15 @@ class Postbox:
 
     def text(self) -> str:
         """The newest mail's text."""
-        payload = self.mails[-1][1].get_payload(decode=True)
-        assert isinstance(payload, bytes)
-        return payload.decode()
+        return said(self.mails[-1][1])
+
+
+def said(message: Message, kind: str = "text/plain") -> str:
+    """The part of a mail that is of this kind."""
+    part = next(part for part in message.walk() if part.get_content_type() == kind)
+    payload = part.get_payload(decode=True)
+    assert isinstance(payload, bytes)
+    return payload.decode()
 
 
 @contextmanager

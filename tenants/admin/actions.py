@@ -14,6 +14,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.utils.translation import gettext as _
 
 from accounts import stepup
 from tenants import services
@@ -61,7 +62,7 @@ class DeleteForm(VerbForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["typed"].label = f"Type “{self.phrase}” to go on"
+        self.fields["typed"].label = _("Type “%(name)s” to go on") % {"name": self.phrase}
 
     @property
     def phrase(self) -> str:
@@ -70,7 +71,7 @@ class DeleteForm(VerbForm):
 
     def clean_typed(self) -> str:
         if self.cleaned_data["typed"] != self.phrase:
-            raise forms.ValidationError(f"This is not “{self.phrase}”; nothing was deleted.")
+            raise forms.ValidationError(_("This is not “%(name)s”; nothing was deleted.") % {"name": self.phrase})
         return self.phrase
 
 

@@ -8,6 +8,7 @@ from uuid import UUID
 from django import forms
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
+from django.utils.translation import gettext as _
 
 from tenants import configuration
 from tenants.admin.configuration import SecretField, applied, told
@@ -57,9 +58,11 @@ class ChannelForm(forms.Form):
 
 def form_field(field: Field, stored: str) -> forms.Field:
     """The form's field for one of a schema; ``stored`` says in words what is there of a secret one."""
-    common: dict[str, Any] = {"label": field.label, "help_text": field.help, "required": field.required and not stored}
+    said = _(field.help) if field.help else ""
+    common: dict[str, Any] = {"label": _(field.label), "help_text": said, "required": field.required and not stored}
     if field.secret:
-        common["help_text"] = f"{field.help} Now: {stored}. Empty leaves it as it is.".strip() if stored else field.help
+        now = _("Now: %(stored)s. Empty leaves it as it is.") % {"stored": stored}
+        common["help_text"] = f"{said} {now}".strip() if stored else said
         return SecretField(**common)
     if field.type == "boolean":
         return forms.BooleanField(**{**common, "required": False})
@@ -67,7 +70,7 @@ def form_field(field: Field, stored: str) -> forms.Field:
         made: Any = forms.IntegerField if field.type == "integer" else forms.FloatField
         return made(min_value=field.low, max_value=field.high, **common)
     if field.type == "list":
-        return LinesField(**{**common, "help_text": f"{field.help} One per line.".strip()})
+        return LinesField(**{**common, "help_text": f"{said} {_('One per line.')}".strip()})
     if field.choices:
         return forms.ChoiceField(choices=[("", "—"), *((c, c) for c in field.choices)], **common)
     return forms.CharField(max_length=field.max_length, **common)

@@ -9,6 +9,7 @@ from django import forms
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.utils.translation import gettext as _
 
 from tenants import configuration, words
 from tenants.access import can
@@ -39,9 +40,9 @@ class SecretField(forms.CharField):
 def told(secret: Secret | None) -> str:
     """What may be said of a stored secret: that it is there, since when, and at most its last four characters."""
     if secret is None:
-        return "not set"
-    text = f"set {words.ago(secret.updated_at)}"
-    return f"{text}, ends in …{secret.hint}" if secret.hint else text
+        return _("not set")
+    text = _("set %(ago)s") % {"ago": words.ago(secret.updated_at)}
+    return _("%(set)s, ends in …%(hint)s") % {"set": text, "hint": secret.hint} if secret.hint else text
 
 
 def told_key(tenant: Tenant) -> str:
@@ -102,8 +103,10 @@ class ConfigurationForm(forms.Form):
             "egress_hosts": config.egress_hosts,
         }
         super().__init__(data, initial=initial)
-        self.fields["provider_key"].help_text = f"Now: {told_key(tenant)}. Empty leaves it as it is."
-        self.fields["extra_config"].help_text = "A JSON object with the agent's own options; {} for none."
+        self.fields["provider_key"].help_text = _("Now: %(stored)s. Empty leaves it as it is.") % {
+            "stored": told_key(tenant)
+        }
+        self.fields["extra_config"].help_text = _("A JSON object with the agent's own options; {} for none.")
         if actor:
             self._offer_egress(tenant, actor)
         else:
@@ -114,7 +117,8 @@ class ConfigurationForm(forms.Form):
         """The modes that the actor may choose; who may choose none sees what is."""
         default, now = policy.default_of(tenant.plan.slug), tenant.config.egress
         modes = [m for m in Egress if actor.unrestricted or m == now or not policy.is_looser(m, default)]
-        choices = [("", f"As the plan says: {default.label}"), *((mode.value, mode.label) for mode in modes)]
+        as_planned = _("As the plan says: %(mode)s") % {"mode": _(default.label)}
+        choices = [("", as_planned), *((mode.value, mode.label) for mode in modes)]
         cast(forms.ChoiceField, self.fields["egress"]).choices = choices
         may = can(actor, "egress.update", tenant)
         for name in EGRESS_FIELDS:  # what was not sent was not asked for: silence widens nothing

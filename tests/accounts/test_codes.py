@@ -37,7 +37,7 @@ def code_for(email, ip="203.0.113.7"):
 
 
 def read_code():
-    text = mail.unseal(Mail.objects.latest("pk").sealed_text, mail.PURPOSE)
+    text = mail.opened(Mail.objects.latest("pk")).text
     return re.search(r"^ {4}([0-9]{6})$", text, re.MULTILINE)[1]
 
 

@@ -10,11 +10,13 @@ from django.db import connection, transaction
 from django_q.models import OrmQ
 
 from accounts import mail
+from accounts.letters import Letter, write
 from accounts.models import Mail, User
+from accounts.sealing import seal
 from tests import processes
 from tests.accounts.test_codes import ask, verify
 from tests.commands import manage
-from tests.smtp import mail_server, silent_server
+from tests.smtp import mail_server, said, silent_server
 from zcplatform.lib import clock
 from zcplatform.lib.errors import DependencyDown, InvalidField, Misconfigured
 from zcplatform.lib.failpoints import failpoint
@@ -27,7 +29,7 @@ def later(**time):
 
 def queued(recipient="dana@example.com", **options):
     with transaction.atomic():
-        return mail.queue(recipient, "A subject", "A text with an ü.\n", **options)
+        return mail.queue(recipient, Letter("A subject", "A text with an ü.\n", ""), **options)
 
 
 def test_a14_the_code_arrives_over_smtp_and_works_once(dana, settings):
@@ -98,7 +100,7 @@ def test_a_refused_mail_does_not_hold_the_others_up(db, settings):
 
 def test_a_mail_goes_out_with_the_transaction_or_not_at_all(db):
     with pytest.raises(RuntimeError), transaction.atomic():
-        mail.queue("dana@example.com", "S", "T")
+        mail.queue("dana@example.com", Letter("S", "T", ""))
         raise RuntimeError
     assert not Mail.objects.exists()
 
@@ -140,7 +142,7 @@ def test_text_sealed_under_another_pepper_is_no_endless_loop(db, settings):
 @pytest.mark.parametrize("subject", ["a\nBcc: x@example.com", "a\r\nX: y", "", "x" * 201])
 def test_a10_a_subject_is_one_line(db, subject):
     with pytest.raises(InvalidField), transaction.atomic():
-        mail.queue("dana@example.com", subject, "T")
+        mail.queue("dana@example.com", Letter(subject, "T", ""))
     assert not Mail.objects.exists()
 
 
@@ -196,7 +198,7 @@ def test_without_a_server_nothing_is_written_to_a_log_instead(dana, settings, ca
     assert ask("dana@example.com").status_code == 202
     assert mail.send_due() == 0
     assert "No mail server is set" in Mail.objects.get().error
-    text = mail.unseal(Mail.objects.get().sealed_text, mail.PURPOSE)
+    text = mail.opened(Mail.objects.get()).text
     code = re.search(r"^ {4}([0-9]{6})$", text, re.MULTILINE)[1]
     shown = capsys.readouterr()
     assert code not in shown.out + shown.err
@@ -253,9 +255,9 @@ def test_test_smtp_says_what_is_wrong(db, settings):
 def test_each_fault_has_a_name(settings):
     settings.EMAIL_BACKEND = "accounts.mail.NoServer"
     with pytest.raises(Misconfigured):
-        mail.deliver("a@example.com", "S", "T")
+        mail.deliver("a@example.com", Letter("S", "T", ""))
     with silent_server(settings), pytest.raises(DependencyDown):
-        mail.deliver("a@example.com", "S", "T")
+        mail.deliver("a@example.com", Letter("S", "T", ""))
 
 
 def test_old_mails_are_forgotten_and_waiting_ones_are_not(db):
@@ -266,3 +268,41 @@ def test_old_mails_are_forgotten_and_waiting_ones_are_not(db):
         assert mail.prune() == 1
     assert Mail.objects.count() == 1
     assert User.objects.count() == 0
+
+
+def test_a_letter_is_text_and_html_and_what_people_write_stays_text_in_both(db, settings):
+    hostile = "<img src=x onerror=alert(1)> & Sons"
+    letter = write("invitation", f"Invitation to {hostile}", name=hostile, slug="acme", link="https://a.test/i?a=1&b=2")
+    with mail_server(settings) as box:
+        with transaction.atomic():
+            mail.queue("dana@example.com", letter)
+        assert "Sons" not in Mail.objects.get().sealed_text
+        assert mail.send_due() == 1
+        message = box.mails[0][1]
+    assert message.get_content_type() == "multipart/alternative"
+    assert [part.get_content_type() for part in message.get_payload()] == ["text/plain", "text/html"]
+    assert hostile in said(message)
+    assert "https://a.test/i?a=1&b=2" in said(message)
+    html = said(message, "text/html")
+    assert "<img" not in html
+    assert "&lt;img src=x onerror=alert(1)&gt; &amp; Sons" in html
+    assert 'href="https://a.test/i?a=1&amp;b=2"' in html
+    assert not re.search(r"(?:src|url)\s*[=(]|<link|<script", html.replace("src=x", ""))
+
+
+def test_a_mail_that_an_earlier_version_queued_still_goes_out(db, settings):
+    row = queued()
+    for sealed, text in (("Plain words.\n", "Plain words."), ("1234", "1234"), ("{}", "{}")):
+        Mail.objects.filter(pk=row.pk).update(sealed_text=seal(sealed, mail.PURPOSE), sent_at=None)
+        with mail_server(settings) as box:
+            assert mail.send_due() == 1
+            assert box.text().strip() == text
+            assert not box.mails[0][1].is_multipart()
+
+
+@pytest.mark.parametrize("name", ["login_code", "invitation", "alert"])
+def test_every_letter_has_both_templates(name):
+    letter = write(name, "A subject", lines=["One"], facts=["One"])
+    assert letter.text.endswith("\n")
+    assert not letter.text.endswith("\n\n")
+    assert "<title>A subject</title>" in letter.html

@@ -13,13 +13,14 @@ from django.test import Client
 
 from accounts.models import User
 from audit.models import AuditEntry
+from monitoring.alerting.models import Alert
 from tenants.models import AgentConfig, Run, Tenant
 from tenants.records import UsageHour
 from tests.bench import Row
 from tests.factories import NodeFactory, PlanFactory, UserFactory
 from zcplatform.lib import clock
 
-TENANTS, AUDIT_ROWS, TIMES, BATCH = 10_000, 1_000_000, 40, 5_000
+TENANTS, AUDIT_ROWS, ALERTS, TIMES, BATCH = 10_000, 1_000_000, 50_000, 40, 5_000
 TARGET = "≤ 150 ms"
 PATHS = (
     "/",
@@ -28,6 +29,9 @@ PATHS = (
     "/tenants/t-05000/",
     "/tenants/t-05000/usage",
     "/tenants/t-05000/audit",
+    "/tenants/t-05000/alerts",
+    "/tenants/t-05000/alerts/rules",
+    "/alerts",
     "/admin/",
     "/admin/tenants/tenant/",
     "/admin/tenants/run/",
@@ -70,11 +74,18 @@ def _fleet() -> User:
     UsageHour.objects.bulk_create(
         UsageHour(tenant_id=row.pk, period_start=hour, messages_in=1, tokens_in=row.pk) for row in rows
     )
+    Alert.objects.bulk_create(_alert(at, rows[at % TENANTS]) for at in range(ALERTS))
     for start in range(0, AUDIT_ROWS, BATCH):
         with transaction.atomic():
             part = range(start, start + BATCH)
             AuditEntry.objects.bulk_create(_entry(at, str(rows[at % TENANTS].public_id)) for at in part)
     return user
+
+
+def _alert(at: int, tenant: Tenant) -> Alert:
+    state, now = ("firing" if at % 10 == 0 else "resolved"), clock.now()
+    about = {"condition": "x > 1", "since": now, "seen_at": now, "resolved_at": None if state == "firing" else now}
+    return Alert(tenant=tenant, subject=str(at), name="Alert", severity="warning", state=state, **about)
 
 
 def _entry(at: int, tenant: str) -> AuditEntry:

@@ -10,11 +10,16 @@ from tests.browser.site import LIMIT_S, Site
 
 CODE = """
 from accounts.models import User
+from monitoring.alerting import contacts, services as alerting
+from monitoring.alerting.message import condition_of
+from monitoring.alerting.models import Alert, AlertRule
 from tenants import configuration, invitations, membership, services
 from tenants.configuration import ConfigInput
 from tenants.models import Tenant
+from zcplatform.lib import clock
 from zcplatform.lib.actors import OPERATOR
 from zcplatform.lib.redact import SecretStr
+from datetime import timedelta
 import json
 
 def person(email, name):
@@ -38,7 +43,23 @@ services.suspend(actor=OPERATOR, tenant=globex, note="invoice of October is open
 configuration.update(actor=OPERATOR, tenant=initech, given=ConfigInput(extra={"faults": {"exit_code": 3}}))
 run = initech.runs.order_by("-pk").first()
 good = acme.runs.order_by("pk").first()
-print(json.dumps({"failed": str(run.public_id), "run": str(good.public_id), "channel": str(channel.public_id)}))
+values = {"name": "Disk is in use", "metric": "tenant_disk_pct", "comparison": "ge", "threshold": 0}
+rule = alerting.create_rule(actor=OPERATOR, tenant=acme, values=values)  # holds whatever is measured
+now = clock.now()
+for state, ago in (("firing", 20), ("resolved", 300)):
+    at = now - timedelta(minutes=ago)
+    Alert.objects.create(
+        rule=rule, tenant=acme, subject=str(acme.public_id), label="acme", name=rule.name, severity="warning",
+        state=state, value=1.2, condition=condition_of(rule), since=at, seen_at=now, fired_at=at,
+        resolved_at=None if state == "firing" else at + timedelta(minutes=45),
+    )
+cpu = AlertRule.objects.get(key="tenant-cpu")
+alerting.silence(actor=OPERATOR, until=now + timedelta(days=1), rule=cpu, tenant=acme, note="load test until tomorrow")
+mail = {"to": ["oncall@example.com"]}
+told = contacts.create_notifier(actor=OPERATOR, tenant=acme, kind="mail", name="On call", config=mail).notifier
+contacts.test_notifier(actor=OPERATOR, notifier=told)
+ids = {"failed": run, "run": good, "channel": channel, "rule": rule, "notifier": told}
+print(json.dumps({name: str(row.public_id) for name, row in ids.items()}))
 """
 
 
@@ -57,7 +78,11 @@ def play(site: Site) -> dict[str, Any]:
 
 def pages(ids: dict[str, Any]) -> dict[str, str]:
     """Every page by the name of its picture."""
-    tabs = ("configuration", "channels", "members", "access", "usage", "logs", "console", "runs", "audit")
+    tabs = (
+        *("configuration", "channels", "members", "access", "pairing", "usage", "alerts"),
+        *("logs", "console", "runs", "audit"),
+    )
+    alerts = "/tenants/acme/alerts"
     return {
         "dashboard": "/",
         "tenants": "/tenants/",
@@ -74,6 +99,17 @@ def pages(ids: dict[str, Any]) -> dict[str, str]:
         "tenant-rollback": "/tenants/initech/configuration/history/1",
         "channel-add": "/tenants/acme/channels/add/telegram",
         "channel": f"/tenants/umbrella/channels/{ids['channel']}",
+        "alerts": "/alerts",
+        "alert-rules": f"{alerts}/rules",
+        "alert-rule": f"{alerts}/rules/{ids['rule']}",
+        "alert-silence": f"{alerts}/silence",
+        "notifiers": f"{alerts}/notifiers",
+        "notifier": f"{alerts}/notifiers/{ids['notifier']}",
+        "notifier-add": f"{alerts}/notifiers/add/webhook",
+        "notifier-delete": f"{alerts}/notifiers/{ids['notifier']}/delete",
+        "pairing-reset": "/tenants/acme/pairing/reset",
+        "rename": "/tenants/acme/rename",
+        "transfer": "/tenants/acme/transfer",
         "delete": "/tenants/acme/do/delete",
         "suspend": "/tenants/acme/do/suspend",
         "run": f"/runs/{ids['run']}",

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from tests import ports
-from tests.smtp import Postbox, mail_server
+from tests.smtp import Postbox, mail_server, said
 from zcplatform.demo import Demo
 
 ADMIN = "admin@example.com"
@@ -53,7 +53,7 @@ class Site(Demo):
         until = time.monotonic() + LIMIT_S
         while time.monotonic() < until:
             for people, message in self.box.mails[after:]:
-                text = message.get_payload(decode=True).decode()
+                text = said(message)
                 if address in people and (found := re.search(pattern, text)):
                     return found[1]
             time.sleep(0.1)

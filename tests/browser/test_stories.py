@@ -16,6 +16,14 @@ from tests.browser.site import ADMIN, LIMIT_S
 pytestmark = [pytest.mark.chromium, pytest.mark.timeout(600)]
 expect.set_options(timeout=30_000)
 DANA = "dana@example.com"
+KEPT = {}
+"""What the fifth story leaves to the sixth: the app's secret, and the cookies of who enrolled it."""
+LATER = """
+from datetime import timedelta
+from accounts.models import Login
+from zcplatform.lib import clock
+Login.objects.filter(user__email="dana@example.com").update(verified_at=clock.now() - timedelta(minutes=11))
+"""
 
 
 def by_code(served, page, email):
@@ -151,6 +159,7 @@ def test_5_a_member_is_invited_enrols_an_app_and_sees_what_the_role_allows(serve
         dana.get_by_label("Code of the app, or recovery code").fill(_code(secret))
         dana.get_by_role("button", name="Go on").click()
         expect(dana.get_by_role("heading", name="Your tenants")).to_be_visible()
+        KEPT.update(secret=secret, state=opened.storage_state())
 
 
 def _enrol(served, page):
@@ -175,7 +184,50 @@ def _wait_for_another_code(secret):
         time.sleep(0.5)
 
 
-def test_6_suspending_and_deleting_ask_in_a_dialog_and_for_the_typed_name(served, boss):
+def test_6_an_owner_shows_the_second_factor_again_before_what_can_t_be_undone(served, boss, browser):
+    boss.goto(f"{served.url}/tenants/acme/members")
+    row = boss.get_by_role("row", name=re.compile(DANA))
+    row.get_by_role("combobox").select_option("owner")
+    row.get_by_role("button", name="Set").click()
+    expect(boss.locator(".toast-success")).to_contain_text(f"{DANA} is owner now")
+    with chrome.context(browser, state=KEPT["state"]) as opened:
+        watched = chrome.Watched(opened)
+        dana, asked = watched.page, watched.page.get_by_role("heading", name="Enter your code again")
+        served.manage("shell", "-v", "0", "-c", LATER)
+        more_of(dana, served, "Delete")
+        expect(asked).to_be_visible()  # the dialog gives way to the page that asks
+        dana.goto(f"{served.url}/tenants/acme/console")
+        expect(asked).to_be_visible()
+        dana.goto(f"{served.url}/tenants/acme/transfer")
+        expect(asked).to_be_visible()
+        dana.goto(f"{served.url}/tenants/acme/access")
+        dana.get_by_role("link", name="Rotate all secrets…").click()
+        expect(asked).to_be_visible()
+        dana.get_by_label("Code of the app, or recovery code").fill("000000")
+        dana.get_by_role("button", name="Go on").click()
+        expect(dana.locator("[aria-invalid=true]")).to_be_visible()
+        _wait_for_another_code(KEPT["secret"])
+        dana.get_by_label("Code of the app, or recovery code").fill(_code(KEPT["secret"]))
+        dana.get_by_role("button", name="Go on").click()
+        dana.get_by_role("button", name="Rotate secrets").click()
+        expect(dana.locator("#new-token")).to_be_visible()
+        dana.get_by_role("link", name="Follow the run", exact=True).click()
+        finished(dana)
+        more_of(dana, served, "Delete")  # for ten minutes nobody asks again
+        expect(dana.locator("dialog[open]").get_by_role("heading", name="Delete acme?")).to_be_visible()
+        dana.goto(f"{served.url}/tenants/acme/console")
+        dana.get_by_label("Any command").fill("id -u")
+        dana.get_by_role("button", name="Run").click()
+        expect(dana.get_by_text("Done.")).to_be_visible()
+        assert watched.said == []
+
+
+def more_of(page, served, verb):
+    page.goto(f"{served.url}/tenants/acme/")
+    more(page, verb)
+
+
+def test_7_suspending_and_deleting_ask_in_a_dialog_and_for_the_typed_name(served, boss):
     boss.goto(f"{served.url}/tenants/acme/")
     more(boss, "Suspend")
     dialog = boss.locator("dialog[open]")
@@ -196,7 +248,7 @@ def test_6_suspending_and_deleting_ask_in_a_dialog_and_for_the_typed_name(served
     expect(boss.get_by_text("No tenants yet")).to_be_visible()
 
 
-def test_7_a_super_admin_stops_many_after_a_dry_run_and_exports_the_audit(served, boss):
+def test_8_a_super_admin_stops_many_after_a_dry_run_and_exports_the_audit(served, boss):
     for name in ("One", "Two"):
         served.manage("provision", name, "--plan", "pro", "--runtime", "process", "--json")
     served.manage("suspend", "two")

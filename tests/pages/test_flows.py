@@ -167,3 +167,10 @@ def test_the_pages_speak_portuguese_when_the_browser_does(stage):
     page = browser(stage.people["owner"]).get("/tenants/", headers={"Accept-Language": "pt-BR"}).content.decode()
     assert '<html lang="pt-br">' in page
     assert "Filtrar" in page
+
+
+def test_health_says_since_when_it_is_so(stage):
+    Tenant.objects.filter(pk=stage.tenant.pk).update(health_at="2026-11-20T08:15:00Z")
+    boss = browser(stage.people["super-admin"])
+    for path in (f"/admin/tenants/tenant/{stage.tenant.pk}/change/", table.of(stage.tenant, "overview")):
+        assert "since 2026-11-20 08:15 UTC" in boss.get(path).content.decode()

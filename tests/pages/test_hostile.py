@@ -6,6 +6,7 @@ import pytest
 
 from accounts.models import User
 from audit.models import AuditEntry
+from monitoring.alerting.models import Delivery
 from tenants.models import AgentConfig, Channel, Hold, Run, Tenant
 from tests.pages import table
 from tests.pages.conftest import browser
@@ -73,6 +74,11 @@ def poisoned(stage):
     stage.tenant.access_tokens.update(name=PAYLOAD)
     stage.tenant.invitations.update(role=PAYLOAD[:40])
     stage.tenant.revisions.update(actor=PAYLOAD)
+    stage.tenant.alerts.update(name=PAYLOAD, label=PAYLOAD, condition=PAYLOAD, acked_by=PAYLOAD)
+    stage.tenant.alert_rules.update(name=PAYLOAD)
+    stage.tenant.silences.update(note=PAYLOAD, created_by=PAYLOAD)
+    stage.tenant.notifiers.update(name=PAYLOAD, config={"to": [PAYLOAD]})
+    Delivery.objects.create(alert=stage.alert, notifier=stage.notifier, notice="fire", message={}, error=PAYLOAD)
     for agent in stage.world.agents():
         agent.output[:] = [PAYLOAD]
     return stage
@@ -82,6 +88,7 @@ def poisoned(stage):
 def test_k10_k11_a_hostile_text_is_only_a_text_on_every_page(poisoned, who):
     client = browser(poisoned.people[who])
     paths = ["/", "/tenants/", "/tenants/?q=%3Cimg%20src=x%3E", f"/runs/{poisoned.run.public_id}"]
+    paths += ["/alerts", "/alerts?state=resolved"]
     if who == "super-admin":
         paths += ["/admin/", "/admin/tenants/tenant/", "/admin/audit/auditentry/", "/admin/tenants/run/"]
         paths += ["/admin/health/", f"/admin/tenants/tenant/{poisoned.tenant.pk}/change/"]
@@ -102,7 +109,7 @@ def test_k10_k11_a_hostile_text_is_only_a_text_on_every_page(poisoned, who):
 def test_nothing_inline_on_any_page(stage):
     """The policy would block it; so it must not be there to be missed."""
     client = browser(stage.people["super-admin"])
-    for path in ["/", "/tenants/", "/new-tenant", f"/runs/{stage.run.public_id}", *table.reads(stage)]:
+    for path in ["/", "/tenants/", "/alerts", "/new-tenant", f"/runs/{stage.run.public_id}", *table.reads(stage)]:
         answer = client.get(path)
         if answer["Content-Type"].startswith("text/html"):
             text = answer.content.decode()

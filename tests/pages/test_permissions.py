@@ -32,11 +32,16 @@ def test_each_page_opens_for_those_roles_that_the_matrix_names(stage, role):
 @pytest.mark.parametrize("role", ROLES)
 def test_a_post_beyond_the_role_changes_nothing(stage, role):
     client = browser(stage.people[role])
-    before = Run.objects.count(), stage.tenant.members.count(), stage.tenant.channels.count()
+    before = _counts(stage.tenant)
     for path, ability in table.writes(stage).items():
         if not may(role, ability):
             assert client.post(path, {"typed": stage.tenant.slug, "role": "owner"}).status_code == 403, path
-    assert (Run.objects.count(), stage.tenant.members.count(), stage.tenant.channels.count()) == before
+    assert _counts(stage.tenant) == before
+
+
+def _counts(tenant):
+    several = tenant.members, tenant.channels, tenant.alert_rules, tenant.silences, tenant.notifiers
+    return Run.objects.count(), *(rows.count() for rows in several)
 
 
 def test_a_stranger_finds_nothing_by_any_method(stage):
@@ -51,7 +56,7 @@ def test_a_stranger_finds_nothing_by_any_method(stage):
 
 def test_nobody_is_sent_to_the_login_and_comes_back(stage):
     client = browser()
-    for path in ["/", "/tenants/", "/new-tenant", f"/runs/{stage.run.public_id}", *table.reads(stage)]:
+    for path in ["/", "/tenants/", "/alerts", "/new-tenant", f"/runs/{stage.run.public_id}", *table.reads(stage)]:
         answer = client.get(path)
         assert answer.status_code == 302, path
         assert answer["Location"].startswith("/login?next=%2F"), path
@@ -74,7 +79,7 @@ def test_what_only_super_admins_may_is_said_so(stage):
 @pytest.mark.parametrize("role", ROLES)
 def test_pages_offer_nothing_that_would_be_refused(stage, role):
     client = browser(stage.people[role])
-    for name in ("overview", "members", "channels", "configuration"):
+    for name in ("overview", "members", "channels", "configuration", "pairing", "alerts", "alert_rules", "notifiers"):
         page = client.get(table.of(stage.tenant, name)).content.decode()
         for kind, path in set(re.findall(r'(href|action)="(/tenants/acme/[^"?#]*)"', page)):
             ability = (table.reads(stage) if kind == "href" else table.writes(stage)).get(path)
@@ -103,7 +108,7 @@ def test_k9_no_get_changes_anything_but_what_is_recorded_of_looking(stage):
     client = browser(stage.people["super-admin"])
     client.get("/")  # the session's own first touch
     before = _rows()
-    for path in ["/", "/tenants/", "/new-tenant", f"/runs/{stage.run.public_id}", *table.reads(stage)]:
+    for path in ["/", "/tenants/", "/alerts", "/new-tenant", f"/runs/{stage.run.public_id}", *table.reads(stage)]:
         client.get(path)
     assert _rows() == before
 

@@ -16,6 +16,7 @@ from zcplatform.lib import clock
 STATUSES = (Status.RUNNING, Status.STOPPED, Status.ERROR, Status.DRAFT)
 BOSS = {
     "/": 20,
+    "/admin/": 22,
     "/tenants/": 6,
     "/tenants/?status=error&q=t": 6,
     "/new-tenant": 4,
@@ -24,6 +25,11 @@ BOSS = {
     "/tenants/t-0001/audit": 6,
     "/tenants/t-0001/members": 8,
     "/tenants/t-0001/usage": 13,
+    "/tenants/t-0001/pairing": 6,
+    "/tenants/t-0001/alerts": 9,
+    "/tenants/t-0001/alerts/rules": 7,
+    "/tenants/t-0001/alerts/notifiers": 7,
+    "/alerts": 4,
     "/admin/tenants/tenant/": 8,
     "/admin/tenants/run/": 4,
     "/admin/audit/auditentry/": 5,

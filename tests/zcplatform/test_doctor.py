@@ -361,10 +361,11 @@ def test_mail_that_waits_for_long(sound):
     from django.db import transaction
 
     from accounts import mail
+    from accounts.letters import Letter
     from accounts.models import Mail
 
     with transaction.atomic():
-        mail.queue("dana@example.com", "S", "T")
+        mail.queue("dana@example.com", Letter("S", "T", ""))
     assert found("mail") == []
     Mail.objects.update(created_at=clock.now() - timedelta(minutes=5), error="The mail server does not answer.")
     level, what = only("mail")

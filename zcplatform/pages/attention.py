@@ -10,8 +10,6 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from backups import results
-from monitoring.alerting.machine import State
-from monitoring.alerting.models import Alert
 from monitoring.models import Heartbeat, QuotaMark
 from tenants import words
 from tenants.models import Tenant
@@ -48,7 +46,7 @@ def of_tenants(tenants: list[Tenant]) -> list[Matter]:
 
 def of_platform() -> list[Matter]:
     """What is wrong with the platform itself."""
-    return [*_silent(), *_guards(), *_alerts()]
+    return [*_silent(), *_guards()]
 
 
 def _of_rows(tenants: Iterable[Tenant]) -> list[Matter]:
@@ -105,8 +103,3 @@ def _guards() -> list[Matter]:
     """Backup and restore drill, where they are behind."""
     health = reverse("admin:platform_health")
     return [Matter("error", guard.label, guard.fault, health) for guard in results.guards() if guard.fault]
-
-
-def _alerts() -> list[Matter]:
-    rows = Alert.objects.filter(state=State.FIRING, tenant__isnull=True).order_by("-pk")[:LAST]
-    return [Matter("error", _("alert"), str(row), reverse("admin:platform_health")) for row in rows]

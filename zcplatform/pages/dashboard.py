@@ -28,8 +28,11 @@ def dashboard(request: HttpRequest) -> HttpResponse:
 
 def fleet_context() -> dict[str, Any]:
     """The same facts for the dashboard and the admin's front page."""
+    alerts = fleet.firing()
     return {
         "counts": fleet.counts(),
+        "alerts": alerts[: fleet.ALERTS],
+        "more_alerts": len(alerts) > fleet.ALERTS,
         "capacity": fleet.capacity(),
         "attention": attention.of_fleet(),
         "runs": Run.objects.select_related("tenant").order_by("-pk")[:RUNS],

@@ -9,6 +9,8 @@ from django.db.models import Count, Max, Q, Sum
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from monitoring.alerting.machine import State
+from monitoring.alerting.models import Alert
 from monitoring.models import HostSnapshot
 from tenants import quotas
 from tenants.models import Node, Tenant
@@ -18,7 +20,7 @@ from tenants.states import Status
 from zcplatform.lib import clock
 
 PACE_DAYS, FAR_DAYS = 30, 730
-SPENDERS = 6
+SPENDERS, ALERTS = 6, 8
 MB = 2**20
 FRESH_S = 600
 """A host snapshot older than this says nothing of now."""
@@ -124,6 +126,12 @@ def spenders_today() -> list[Spender]:
     tenants = Tenant.objects.in_bulk([pk for _tokens, pk in best])
     most = best[0][0] if best else 1
     return [Spender(tenants[pk], short(tokens), max(1, round(tokens * 100 / most))) for tokens, pk in best]
+
+
+def firing() -> list[Alert]:
+    """The alerts that fire now, of the platform and of every tenant: the critical first, then the newest."""
+    rows = Alert.objects.filter(state=State.FIRING).exclude(tenant__status=Status.DELETED).select_related("tenant")
+    return list(rows.order_by("severity", "-pk")[: ALERTS + 1])
 
 
 def last_messages(tenants: list[Tenant]) -> dict[int, datetime]:

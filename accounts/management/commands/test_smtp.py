@@ -8,6 +8,7 @@ from typing import Any
 from django.conf import settings
 
 from accounts.emails import normalise_email
+from accounts.letters import Letter
 from accounts.mail import deliver, queue_age_s
 from zcplatform.lib.commands import PlatformCommand
 
@@ -21,7 +22,8 @@ class Command(PlatformCommand):
 
     def run(self, **options: Any) -> None:
         recipient = normalise_email(options["to"])
-        deliver(recipient, "Test mail", f"This mail was sent by test_smtp from {settings.PUBLIC_BASE_URL}.\n")
+        text = f"This mail was sent by test_smtp from {settings.PUBLIC_BASE_URL}.\n"
+        deliver(recipient, Letter("Test mail", text, ""))
         server = f"{settings.EMAIL_HOST}:{settings.EMAIL_PORT}" if settings.EMAIL_HOST else "the console"
         waited = queue_age_s()
         if options["json"]:

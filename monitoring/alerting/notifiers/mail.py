@@ -8,6 +8,7 @@ from django.db import transaction
 
 from accounts import mail
 from accounts.emails import normalise_email
+from accounts.letters import Letter, write
 from monitoring.alerting import message as texts
 from monitoring.alerting.notifiers.base import Address
 from tenants.fields import Field
@@ -18,7 +19,7 @@ MAX_RECIPIENTS = 5
 
 
 class MailNotifier:
-    """One mail for each recipient, plain text. The message counts as sent when it is in the queue."""
+    """One mail for each recipient. The message counts as sent when it is in the queue."""
 
     name = "mail"
     label = "Mail"
@@ -36,10 +37,18 @@ class MailNotifier:
         return None
 
     def send(self, to: Address, message: dict[str, Any]) -> None:
-        subject = texts.title(message)[:MAX_SUBJECT]
+        letter = _letter(message)
         with transaction.atomic():
             for recipient in to.config["to"]:
-                mail.queue(recipient, subject, "\n".join(texts.lines(message)) + "\n")
+                mail.queue(recipient, letter)
+
+
+def _letter(message: dict[str, Any]) -> Letter:
+    subject, lines, tenant = texts.title(message), texts.lines(message), message["tenant"]
+    about = {"title": subject, "facts": lines[1:-1], "lines": lines, "platform": message["platform"]}
+    if tenant:
+        about |= {"slug": tenant["slug"], "page": f"{message['platform']}/tenants/{tenant['slug']}/alerts"}
+    return write("alert", subject[:MAX_SUBJECT], **about)
 
 
 def _check_address(address: str) -> None:

@@ -26,7 +26,7 @@ class Mailbox:
 
     async def handle_DATA(self, server, session, envelope):
         message = email.message_from_bytes(envelope.content, policy=email.policy.default)
-        self.mails.append((envelope.rcpt_tos, message["Subject"], message.get_content()))
+        self.mails.append((envelope.rcpt_tos, message["Subject"], message.get_body(("plain",)).get_content()))
         return "250 OK"
 
 
