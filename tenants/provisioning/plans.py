@@ -7,8 +7,9 @@ from tenants.events import emit
 from tenants.models import Run, Tenant
 from tenants.provisioning import steps
 from tenants.provisioning.procedure import Context, Procedure, Step
-from tenants.states import Desired, Reason, RunKind, Status
+from tenants.states import Desired, Health, Reason, RunKind, Status
 from tenants.status import save, set_status
+from zcplatform.lib import clock
 from zcplatform.lib.actors import Actor
 
 _STEPS: dict[str, tuple[Step, ...]] = {
@@ -77,7 +78,7 @@ class TenantProcedure(Procedure):
             set_status(tenant, Status.RUNNING, run.reason, f"The change was not applied: {run.error}")
         else:
             set_status(tenant, Status.ERROR, run.reason, run.error)
-            save(tenant, running_since=None)
+            save(tenant, health=Health.UNKNOWN, health_at=clock.now(), running_since=None)
         emit(tenant, "run.failed", {**_about(run), "reason": run.reason})
         _record(ctx, "run.finish", outcome="failed", reason=run.reason, error=run.error)
 

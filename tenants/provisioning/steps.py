@@ -227,7 +227,7 @@ def mark_stopped(ctx: Context) -> None:
         tenant = Tenant.objects.get(pk=ctx.subject.pk)
         held = tenant.desired == Desired.SUSPENDED
         set_status(tenant, Status.SUSPENDED if held else Status.STOPPED, Reason.HELD if held else Reason.NONE)
-        save(tenant, health=Health.UNKNOWN, running_since=None)
+        save(tenant, health=Health.UNKNOWN, health_at=clock.now(), running_since=None)
 
 
 def revoke_tokens(ctx: Context) -> None:

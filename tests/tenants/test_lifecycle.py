@@ -351,6 +351,16 @@ def test_a_change_that_fails_before_the_agent_is_touched_leaves_it_running_and_s
     assert world.agents()[0].state == AgentState.RUNNING
 
 
+def test_what_was_replaced_in_vain_is_not_called_well(world):
+    tenant = world.tenant(deploy=True)
+    since = world.fresh(tenant).health_at
+    world.use("BadRuntime")
+    world.drive(services.restart(actor=OPERATOR, tenant=tenant))
+    tenant = world.fresh(tenant)
+    assert (tenant.status, tenant.health) == (Status.ERROR, Health.UNKNOWN)
+    assert tenant.health_at > since
+
+
 def test_rotate_secrets_gives_a_new_bearer_and_revokes_the_customers_tokens(world):
     tenant = world.tenant(deploy=True)
     before = (tenant.folder / "config" / "demo.json").read_bytes()
