@@ -24,11 +24,12 @@ def filled(text, ids):
     return text
 
 
-def ask(api, route, ids):
+def ask(api, route, ids, **headers):
     method, path = route.split()
     ids = {**api.own, **ids}
     body = json.loads(filled(json.dumps(BODIES[route]), ids)) if route in BODIES else None
-    return api(method, filled(path, ids) + QUERIES.get(route, ""), body if body is not None or method == "GET" else {})
+    body = {} if body is None and method != "GET" else body
+    return api(method, filled(path, ids) + QUERIES.get(route, ""), body, **headers)
 
 
 @pytest.fixture(autouse=True)
