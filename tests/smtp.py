@@ -10,6 +10,7 @@ from email.message import Message
 from typing import Any
 
 from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult
 
 
 class Postbox:
@@ -59,6 +60,29 @@ def mail_server(settings: Any) -> Iterator[Postbox]:
         settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", controller.port
         settings.EMAIL_USE_TLS, settings.EMAIL_HOST_USER, settings.EMAIL_HOST_PASSWORD = False, "", ""
         yield box
+    finally:
+        controller.stop()
+
+
+def refuse(server: Any, session: Any, envelope: Any, mechanism: str, data: Any) -> AuthResult:
+    """Nobody gets in, and the refusal repeats the password, as a careless server may."""
+    return AuthResult(success=False, handled=False, message=f"535 5.7.8 Not with {data.password.decode()}")
+
+
+@contextmanager
+def refusing_server(settings: Any, password: str) -> Iterator[None]:
+    """A server that lets nobody log in."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = {"authenticator": refuse, "auth_require_tls": False}
+    controller = Controller(Postbox(), hostname="127.0.0.1", port=port, **options)
+    controller.start()
+    try:
+        settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+        settings.EMAIL_HOST, settings.EMAIL_PORT, settings.EMAIL_USE_TLS = "127.0.0.1", port, False
+        settings.EMAIL_HOST_USER, settings.EMAIL_HOST_PASSWORD = "user", password
+        yield
     finally:
         controller.stop()
 

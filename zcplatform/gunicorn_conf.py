@@ -24,6 +24,7 @@ class Worker(UvicornWorker):
 
 worker_class = "zcplatform.gunicorn_conf.Worker"
 graceful_timeout = 25  # seconds for open requests and streams; serve itself allows 30
+keepalive = 15  # seconds; more than Caddy keeps a connection idle, see tenants.routing.caddy_config
 control_socket_disable = True
 proc_name = "zcplatform-web"
 # Both servers' lines, and the traceback of what nobody caught, are scrubbed and in the form of all others.

@@ -111,14 +111,14 @@ def _failing_checks() -> str:
 
 
 def check_port(bind: str, port: int) -> None:
-    """Misconfigured when the address can't be listened on, by us, now."""
+    """Misconfigured when the address can't be listened on, by us, now. ``bind`` may be IPv6, in brackets or without."""
     if not 1 <= port <= 65_535:
         raise Misconfigured(f"--port {port}: a port is 1 to 65535.")
     family = socket.AF_INET6 if ":" in bind else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listener.bind((bind, port))
+            listener.bind((bind.strip("[]"), port))
         except OSError as error:
             raise Misconfigured(f"Can't listen on {bind}:{port}: {error.strerror}.") from error
 

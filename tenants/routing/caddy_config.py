@@ -157,7 +157,9 @@ def _proxy(site: Site, port: int, max_body: int) -> list[Json]:
             "upstreams": [{"dial": f"127.0.0.1:{port:d}"}],
             "flush_interval": -1,
             "stream_close_delay": f"{site.stream_close_delay_s:d}s",
-            "transport": {"protocol": "http", "dial_timeout": "2s"},
+            # An idle connection is given up before the other side closes it (we after 15 s, Node and uvicorn after 5):
+            # a POST that meets the closing can't be sent again, and would be a 502 for the client.
+            "transport": {"protocol": "http", "dial_timeout": "2s", "keep_alive": {"idle_timeout": "2s"}},
         },
     ]
 

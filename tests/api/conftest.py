@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ from django.db import connection, transaction
 from django.test import Client
 
 from accounts import api_keys, logins, tokens
-from accounts.models import ApiKey
+from accounts.models import ApiKey, Role
 from accounts.permissions import ROLES
 from accounts.rates import permits
 from monitoring.alerting.contacts import create_notifier
@@ -30,10 +31,10 @@ KEY = "sk-canary-provider-0123456789"
 
 
 class Api:
-    """A client that sends one bearer with everything; None: none."""
+    """A client that sends one bearer with everything; None: none. ``own`` are the ids of what is the caller's alone."""
 
     def __init__(self, bearer=None):
-        self.bearer, self.client = bearer, Client(raise_request_exception=False)
+        self.bearer, self.client, self.own = bearer, Client(raise_request_exception=False), {}
 
     def __call__(self, method, path, body=None, **headers):
         if self.bearer:
@@ -99,6 +100,13 @@ def node(db, engine) -> Node:
     return NodeFactory(
         name="fake", runtime="fake", endpoint="api", port_first=ports.IN_MEMORY[0], port_last=ports.IN_MEMORY[1]
     )
+
+
+def own_ids(user) -> dict[str, str]:
+    """A key and a session of the user's, beside the one that they call with."""
+    key = api_keys.create(user, actor=OPERATOR, name="own", scopes=["read"])[0]
+    login = logins.open_login(user, lifetime=tokens.LIFETIMES["access"], origin={}, verified=False)
+    return {"key_id": str(key.public_id), "session_id": str(login.public_id)}
 
 
 def make_tenant(name, **more) -> Tenant:
@@ -176,21 +184,28 @@ def people(acme, other):
     """The ten who call: each an ``Api``."""
     users = {role: MemberFactory(tenant=acme, role=role).user for role in ROLES}
     MemberFactory(tenant=acme, role="viewer")
-    suspended = MemberFactory(tenant=acme, role="owner").user
-    gone = as_user(suspended)
-    type(suspended).objects.filter(pk=suspended.pk).update(is_active=False)
-    expired = with_key(users["owner"], "admin")
+    users["stranger"] = MemberFactory(tenant=other, role="owner").user
+    users["super_admin"] = UserFactory(is_superuser=True)
+    users["suspended"] = MemberFactory(tenant=acme, role="owner").user
+    made = {caller: as_user(user) for caller, user in users.items()}
+    type(users["suspended"]).objects.filter(pk=users["suspended"].pk).update(is_active=False)
+    made["expired_key"] = with_key(users["owner"], "admin")
     ApiKey.objects.filter(user=users["owner"]).update(expires_at=clock.now() - timedelta(seconds=1))
-    return SimpleNamespace(
-        users=users,
-        anonymous=Api(),
-        stranger=as_user(MemberFactory(tenant=other, role="owner").user),
-        **{role: as_user(user) for role, user in users.items()},
-        super_admin=as_user(UserFactory(is_superuser=True)),
-        read_key=with_key(users["owner"], "read"),
-        expired_key=expired,
-        suspended=gone,
-    )
+    made |= {"anonymous": Api(), "read_key": with_key(users["owner"], "read")}
+    for caller, api in made.items():
+        api.own = own_ids(users.get(caller, users["owner"]))
+    return SimpleNamespace(users=users, **made)
+
+
+@pytest.fixture
+def ids(acme, people) -> dict[str, str]:
+    """What the routes are filled in with: all of it exists, so that a refusal is one, and not a miss. What belongs to a
+    caller alone is the caller's own (see ``Api.own``)."""
+    role = Role.objects.create(name="watcher", label="Watcher", abilities=["tenant.view"])
+    more = {"user_id": str(UserFactory().public_id), "name": role.name, "invitation_token": "zci_table"}
+    digest = hashlib.sha256(more["invitation_token"].encode()).hexdigest()
+    acme.invitations.update(token_hash=digest)
+    return {**ids_of(acme), **alerting_ids_of(acme), **more}
 
 
 class Undone:

@@ -63,7 +63,7 @@ DELETE /tenants/{tenant_id}/members/{member_id}               401  404  403  403
 GET    /tenants/{tenant_id}/invitations                       401  404  403  403  200  200  200  403  401  401
 POST   /tenants/{tenant_id}/invitations                       401  404  403  403  201  201  201  403  401  401
 DELETE /tenants/{tenant_id}/invitations/{invitation_id}       401  404  403  403  204  204  204  403  401  401
-POST   /invitations/accept                                    401  404  404  404  404  404  404  403  401  401
+POST   /invitations/accept                                    401  403  403  403  403  403  403  403  401  401
 GET    /tenants/{tenant_id}/access-tokens                     401  404  403  403  200  200  200  403  401  401
 POST   /tenants/{tenant_id}/access-tokens                     401  404  403  403  201  201  201  403  401  401
 DELETE /tenants/{tenant_id}/access-tokens/{token_id}          401  404  403  403  204  204  204  403  401  401
@@ -84,10 +84,10 @@ GET    /health                                                200  200  200  200
 GET    /users/me                                              401  200  200  200  200  200  200  200  401  401
 GET    /users/me/api-keys                                     401  200  200  200  200  200  200  200  401  401
 POST   /users/me/api-keys                                     401  201  201  201  201  201  201  403  401  401
-DELETE /users/me/api-keys/{key_id}                            401  404  404  404  404  404  404  403  401  401
+DELETE /users/me/api-keys/{key_id}                            401  204  204  204  204  204  204  403  401  401
 GET    /users/me/sessions                                     401  200  200  200  200  200  200  200  401  401
 DELETE /users/me/sessions                                     401  204  204  204  204  204  204  403  401  401
-DELETE /users/me/sessions/{session_id}                        401  404  404  404  404  404  404  403  401  401
+DELETE /users/me/sessions/{session_id}                        401  204  204  204  204  204  204  403  401  401
 POST   /auth/otp/request                                      202  202  202  202  202  202  202  202  202  202
 POST   /auth/otp/verify                                       401  401  401  401  401  401  401  401  401  401
 POST   /auth/totp/verify                                      401  401  401  401  401  401  401  401  401  401
@@ -102,8 +102,8 @@ PATCH  /admin/users/{user_id}                                 401  403  403  403
 DELETE /admin/users/{user_id}                                 401  403  403  403  403  403  204  403  401  401
 GET    /admin/roles                                           401  403  403  403  403  403  200  403  401  401
 POST   /admin/roles                                           401  403  403  403  403  403  201  403  401  401
-PATCH  /admin/roles/{name}                                    401  403  403  403  403  403  404  403  401  401
-DELETE /admin/roles/{name}                                    401  403  403  403  403  403  404  403  401  401
+PATCH  /admin/roles/{name}                                    401  403  403  403  403  403  200  403  401  401
+DELETE /admin/roles/{name}                                    401  403  403  403  403  403  204  403  401  401
 """
 
 _MONITORING = """
@@ -155,7 +155,7 @@ BODIES = {
     "POST /tenants/{tenant_id}/members": {"email": "new@example.test", "role": "viewer"},
     "PATCH /tenants/{tenant_id}/members/{member_id}": {"role": "contributor"},
     "POST /tenants/{tenant_id}/invitations": {"email": "new@example.test", "role": "viewer"},
-    "POST /invitations/accept": {"token": "zci_unknown"},
+    "POST /invitations/accept": {"token": "{invitation_token}"},
     "POST /tenants/{tenant_id}/access-tokens": {"name": "site"},
     "POST /tenants/{tenant_id}/exec": {"command": "uptime"},
     "POST /admin/plans": {

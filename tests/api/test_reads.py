@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import uuid
-
 import pytest
 from django.apps import apps
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from tenants.models import Channel, Member, Tenant
-from tests.api.conftest import alerting_ids_of, as_user, ids_of
+from tests.api.conftest import as_user
 from tests.api.table import rows
-from tests.api.test_permissions import UNKNOWN, ask
+from tests.api.test_permissions import ask
 from tests.factories import MemberFactory, RunFactory, TenantFactory
 
 GETS = [route for route in rows() if route.startswith("GET ")]
 # Rows about the request itself: the audit of who read secrets, and when a credential was last used.
 ABOUT_REQUESTS = {"AuditEntry", "RateWindow"}
-
-
-@pytest.fixture
-def ids(acme, people):
-    unknown = {name: str(uuid.uuid4()) for name in (*UNKNOWN, "user_id", "name")}
-    return {**ids_of(acme), **alerting_ids_of(acme), **unknown}
 
 
 def everything():

@@ -6,6 +6,7 @@ What is sent is generated from the OpenAPI document, from a fixed seed; ``ZC_SLO
 from __future__ import annotations
 
 import os
+from collections import Counter
 
 import pytest
 import schemathesis
@@ -19,7 +20,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.api.conftest import ids_of
+from tenants.api import streams
+from tests.api.conftest import bearer_of
 from tests.serving import serving
 from zcplatform import api_docs
 from zcplatform.asgi import application
@@ -36,22 +38,27 @@ CHECKS = (
     response_headers_conformance,
     response_schema_conformance,
 )
-# What never ends, or would end the caller's own credential in the middle.
-LEFT_OUT = ("/events", "/logout", "/users/me/sessions")
+SCHEMA = response_schema_conformance
+# These end the caller's own credential. They come last, each with a fresh one.
+ENDING = ("POST /api/auth/logout", "DELETE /api/users/me/sessions", "DELETE /api/users/me/sessions/{session_id}")
+# What is generated can't follow for ever: of a log only its end is read, and the run whose events are read has ended.
+# The specification says of a stream that it is text; what its events hold is read in tests.api.test_streams.
+STREAMS = ("GET /api/runs/{run_id}/events",)
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_every_operation_keeps_to_the_specification(role, people, acme, monkeypatch):
+def test_every_operation_keeps_to_the_specification(role, people, acme, ids, monkeypatch):
     monkeypatch.setattr(http, "request", lambda *a, **k: http.Reply(401, {}, b"{}"))
-    ids, bearer = ids_of(acme), getattr(people, role).bearer
-    headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
-    problems, asked = [], 0
+    monkeypatch.setattr(streams, "slots", streams.Slots())
+    caller, asked, problems, headers = getattr(people, role), Counter(), [], {}
+    ids = {**caller.own, **ids}
     with serving(application) as port:
         schema = schemathesis.openapi.from_dict(api_docs.document())
-        for result in schema.get_all_operations():
-            operation = result.ok()
-            if any(word in operation.path for word in LEFT_OUT):
-                continue
+        operations = sorted((result.ok() for result in schema.get_all_operations()), key=lambda o: o.label in ENDING)
+        for operation in operations:
+            fresh = operation.label in ENDING and role in people.users
+            bearer = bearer_of(people.users[role]) if fresh else caller.bearer
+            headers.update({"Authorization": f"Bearer {bearer}"} if bearer else {})
 
             @settings(
                 max_examples=EXAMPLES,
@@ -63,19 +70,21 @@ def test_every_operation_keeps_to_the_specification(role, people, acme, monkeypa
             )
             @given(case=operation.as_strategy())
             def send(case):
-                nonlocal asked
                 case.path_parameters = {**(case.path_parameters or {}), **_real(case.path_parameters, ids)}
                 if case.query and "follow" in case.query:
                     case.query["follow"] = "false"
-                asked += 1
                 response = case.call(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=30)
+                asked[case.operation.label] += 1
                 try:
-                    case.validate_response(response, checks=CHECKS)
+                    checks = [c for c in CHECKS if case.operation.label not in STREAMS or c is not SCHEMA]
+                    case.validate_response(response, checks=checks)
                 except FailureGroup as error:
                     problems.append(f"{case.operation.label}: {str(error)[:600]}")
 
             send()
-    assert asked > 50
+    documented = {f"{m.upper()} {path}" for path, found in api_docs.document()["paths"].items() for m in found}
+    assert {label for label in documented if not asked[label]} == set()
+    assert asked.total() >= EXAMPLES * (len(documented) - 1)  # what has no input at all is asked once
     assert problems == [], "\n\n".join(problems[:10])
 
 

@@ -8,6 +8,9 @@ import uuid
 
 import pytest
 
+from accounts import api_keys, login_links, mail, rates, second_factor, sign_in
+from accounts.letters import Letter
+from accounts.models import Mail
 from audit.models import AuditEntry
 from tenants import configuration, secrets, services
 from tenants.api import progress
@@ -15,10 +18,12 @@ from tenants.channels import CHANNELS
 from tenants.models import Event, TenantSecret
 from tenants.provisioning.plans import PROCEDURE
 from tenants.provisioning.runner import execute
-from tests.api.conftest import Undone, alerting_ids_of, ids_of, make_tenant
+from tests.api.conftest import Undone, alerting_ids_of, make_tenant
 from tests.api.table import CALLERS, rows
-from tests.api.test_permissions import UNKNOWN, ask
-from tests.factories import PlanFactory
+from tests.api.test_permissions import ask
+from tests.commands import manage
+from tests.factories import MemberFactory, PlanFactory
+from tests.smtp import refusing_server
 from tests.tenants.test_channels import VALID
 from vault.services import reveal_many
 from zcplatform.lib import http
@@ -60,12 +65,29 @@ def nothing_outside(monkeypatch):
     monkeypatch.setattr(http, "request", lambda *a, **k: http.Reply(401, {}, b"{}"))
 
 
+@pytest.fixture
+def of_accounts(acme, settings):
+    """What lets people in, and what lets the platform in elsewhere: of a member of the tenant, and of the settings."""
+    user = MemberFactory(tenant=acme, role="owner").user
+    issued = sign_in.open_api_login(user, by="code", verified=True, origin={}, audit={})
+    key = api_keys.create(user, actor=OPERATOR, name="theirs", scopes=["admin"])[1].reveal()
+    enrolled = second_factor.enrol_by_operator(user, actor=OPERATOR)
+    device = second_factor.AppDevice.objects.get(user=user)
+    link = login_links.make_login_link(user, actor=OPERATOR)
+    settings.EMAIL_HOST_PASSWORD = f"canary-smtp-{uuid.uuid4().hex}"
+    password = f"canary-redis-{uuid.uuid4().hex}"
+    settings.REDIS_URL = f"redis://:{password}@127.0.0.1:1/0"
+    return {
+        key, issued.access.reveal(), issued.refresh.reveal(), link, password, settings.EMAIL_HOST_PASSWORD,
+        second_factor.app_secret(device), device.bin_key.hex(), device.key, *enrolled.recovery_codes,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("caller", [name for name in CALLERS if name not in ("anonymous", "expired_key", "suspended")])
-def test_c10_no_secret_in_any_answer_log_audit_row_or_event(caller, people, acme, caplog):
+def test_c10_no_secret_in_any_answer_log_audit_row_or_event(caller, people, ids, acme, of_accounts, caplog):
     notifier = f"canary-notifier-{uuid.uuid4().hex}"
-    canary = {*planted(acme), notifier}
-    own = {**ids_of(acme), **alerting_ids_of(acme, notifier)}
-    ids = {**own, **{name: str(uuid.uuid4()) for name in (*UNKNOWN, "user_id", "name")}}
+    canary = {*planted(acme), notifier, *of_accounts, getattr(people, caller).bearer}
+    ids = {**ids, **alerting_ids_of(acme, notifier)}
     told = []
     caplog.set_level(logging.DEBUG)
     for route in ROWS:
@@ -78,6 +100,41 @@ def test_c10_no_secret_in_any_answer_log_audit_row_or_event(caller, people, acme
     told.append(("log", caplog.text + "".join(str(record.__dict__) for record in caplog.records)))
     leaks = [where for where, text in told if any(value in text for value in canary)]
     assert leaks == []
+
+
+def test_c10_a_redis_that_is_down_is_told_without_its_password(people, ids, of_accounts, caplog, monkeypatch, settings):
+    """The fault of the client that holds the address: in every answer, every log line, and what the log keeps of it."""
+    monkeypatch.setattr(rates, "limiter", rates.limiter_on(settings.REDIS_URL))
+    rates.permits.clear()
+    caplog.set_level(logging.DEBUG)
+    told = []
+    for route in ROWS:
+        with Undone():
+            answer = ask(people.owner, route, ids)
+            told.append((route, b"" if answer.streaming else answer.content))
+            if route in ("GET /tenants", "POST /auth/otp/request"):
+                assert (answer.status_code, answer.json()["error"]["type"]) == (503, "rates_unavailable")
+    logged = caplog.text + "".join(str(record.__dict__) for record in caplog.records)
+    assert "rates_unavailable" in logged
+    assert [where for where, text in [*told, ("log", logged.encode())] if holds(text, of_accounts)] == []
+
+
+def test_c10_a_mail_server_that_repeats_our_password_is_told_without_it(db, caplog, settings):
+    password = f"canary-smtp-{uuid.uuid4().hex}"
+    caplog.set_level(logging.DEBUG)
+    with refusing_server(settings, password):
+        mail.queue("dana@example.com", Letter("S", "T", ""))
+        assert mail.send_due() == 0
+        told = manage("test_smtp", "--to", "ops@example.com", "--json")
+    assert (told.code, told.json["error"]["type"]) == (1, "smtp_login_refused")
+    ours = "".join(str(vars(record)) for record in caplog.records if record.name != "mail.log")  # the server's own
+    kept = str(list(Mail.objects.values())) + str(list(AuditEntry.objects.values()))
+    assert "mail_delayed" in ours
+    assert not holds((kept + ours + told.out + told.err).encode(), {password})
+
+
+def holds(text, canary):
+    return any(value.encode() in text for value in canary)
 
 
 def test_c10_what_is_shown_of_a_secret_is_four_characters_at_most(people, acme):

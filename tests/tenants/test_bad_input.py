@@ -72,6 +72,20 @@ def test_d8_a_display_name_of_one_line_is_kept_as_it_is_and_any_other_refused(wo
         assert refused(lambda bad=bad: world.tenant(bad)) == "invalid_field"
 
 
+def test_d12_no_rename_moves_a_host(world):
+    """Slugs don't change: another name leaves the address where it is, and nobody else gets it."""
+    tenant = world.tenant(slug="acme", deploy=True)
+    before = [(route.tenant, route.slug, route.port) for route in routes.desired()]
+    run = services.rename(actor=OPERATOR, tenant=tenant, name="Other Name")
+    if run:
+        world.drive(run)
+    assert (world.fresh(tenant).name, world.fresh(tenant).slug) == ("Other Name", "acme")
+    assert [(route.tenant, route.slug, route.port) for route in routes.desired()] == before
+    with pytest.raises(TypeError):
+        services.rename(actor=OPERATOR, tenant=tenant, name="X", slug="moved")
+    assert world.tenant("Other Name", slug="other-name").slug == "other-name"
+
+
 # --- E: what an agent is told ------------------------------------------------------------------------------
 
 

@@ -6,6 +6,9 @@ import json
 import os
 import shutil
 import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,8 @@ from django.db import connection
 from audit.models import AuditEntry
 from tenants import reconcile, services
 from tenants.models import Event, QuarantinedPort, Run, Tenant, TenantSecret
+from tenants.provisioning.plans import PROCEDURE
+from tenants.provisioning.runner import execute
 from tenants.runtimes.base import AgentState
 from tenants.states import Desired, Health, HoldKind, Reason, RunKind, RunStatus, Status
 from tests.factories import ChannelFactory, MemberFactory, PlanFactory, UserFactory
@@ -110,6 +115,29 @@ def test_r10_m10_a_hundred_parallel_deploys_make_one_run_and_one_agent(world):
     assert len(set(runs)) == 1
     world.drive(Run.objects.get())
     assert len(world.agents()) == 1
+
+
+def test_m10_a_flood_of_deploys_waits_in_the_queue_and_all_arrive_each_exactly_once(world, settings):
+    """Thirty tenants at once, a queue that hands each run out twice, and as many workers as the settings have."""
+    tenants = [world.tenant(f"Flood {number}") for number in range(30)]
+    runs = [services.deploy(actor=OPERATOR, tenant=tenant).pk for tenant in tenants]
+    assert settings.Q_CLUSTER["workers"] == settings.RUN_WORKERS
+
+    def work(run):
+        try:
+            while Run.objects.get(pk=run).is_active:
+                Run.objects.filter(pk=run, status="parked").update(next_attempt_at="2020-01-01T00:00:00Z")
+                execute(run, PROCEDURE)
+                time.sleep(0.01)  # another worker has it
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(settings.RUN_WORKERS) as pool:
+        list(pool.map(work, runs + runs))
+    assert set(Tenant.objects.values_list("status", flat=True)) == {Status.RUNNING}
+    assert Counter(Run.objects.values_list("status", flat=True)) == {"succeeded": 30}
+    assert len(world.agents()) == 30
+    assert len({tenant.port for tenant in Tenant.objects.all()}) == 30
 
 
 def test_stop_and_start(world):

@@ -1,15 +1,19 @@
 """Limits where they have to hold: four real web processes behind real Caddy, and over a restart of all of them."""
 
 import itertools
+import json
 import os
 import random
 import signal
 import socket
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
+from tests.architecture import ROOT
 from tests.zcplatform.serving import Home, wait_for
 from tests.zcplatform.test_supervisor import free_port
 
@@ -74,6 +78,19 @@ def test_k1_k2_k4_no_header_moves_the_limit_and_no_restart_forgets_it(tmp_path):
         assert ask_for_codes(public, 4, LIES[0]) == [429] * 4
         # Straight to the web, past Caddy, from this machine: the same caller, whatever it says of itself.
         assert ask_for_codes(port, 4, LIES[2]) == [429] * 4
+
+
+@pytest.mark.caddy
+@pytest.mark.root
+@pytest.mark.timeout(240)
+def test_k3_k4_of_ipv6_behind_caddy_the_64_counts(tmp_path):
+    """From forty addresses of one /64, each its own connection to Caddy: needs a network where one may have them."""
+    argv = ["unshare", "--net", sys.executable, "-m", "tests.zcplatform.ipv6_net", str(tmp_path)]
+    told = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    assert told.returncode == 0, told.stderr
+    one, other = json.loads(told.stdout)
+    assert one == [202] * PER_NETWORK + [429] * 10
+    assert other == [202] * 4
 
 
 @pytest.mark.timeout(240)

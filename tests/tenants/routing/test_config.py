@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tenants.routing.base import Route
 from tenants.routing.caddy_config import Site, build_route, build_server, compare, tenant_routes
 from tests.caddy import make_route
+from zcplatform import gunicorn_conf
 from zcplatform.lib.errors import InvalidField, Misconfigured, ZCError
 
 SITE = Site("abcdef0123", "example.test", ("api.example.test", "example.test"), 8080, ":8443", 8443, False, 3600)
@@ -27,6 +28,14 @@ def strings(value):
     elif isinstance(value, list):
         for part in value:
             yield from strings(part)
+
+
+def parts(value):
+    """Every object in a JSON value."""
+    if isinstance(value, dict):
+        yield value
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from parts(part)
 
 
 def dials(value):
@@ -203,3 +212,11 @@ def test_every_refusal_has_a_stable_type():
     with pytest.raises(ZCError) as refusal:
         build_route(SITE, make_route("api"))
     assert refusal.value.type == "reserved_slug"
+
+
+def test_caddy_gives_up_an_idle_connection_before_the_web_closes_it():
+    """The other way round, a POST that meets the closing is a 502, now and then, under load."""
+    proxies = [part for part in parts(build_server(SITE, [make_route("acme", 20_001)])) if "upstreams" in part]
+    assert len(proxies) >= 2
+    assert {proxy["transport"]["keep_alive"]["idle_timeout"] for proxy in proxies} == {"2s"}
+    assert gunicorn_conf.keepalive >= 5
