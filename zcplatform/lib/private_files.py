@@ -59,7 +59,9 @@ def private_folder(folder: Path) -> None:
         message = f"{folder} belongs to uid {info.st_uid}; it must belong to uid {os.geteuid()}."
         raise Misconfigured(message, type="loose_folder")
     if stat.S_IMODE(info.st_mode) & 0o027:
-        message = f"{folder} has mode {stat.S_IMODE(info.st_mode):04o}, open to others; run: chmod 700 {folder}"
+        mode = stat.S_IMODE(info.st_mode)
+        todo = "name one of its own" if mode & stat.S_ISVTX else f"name another, or run: chmod 700 {folder}"
+        message = f"{folder} has mode {mode:04o}, open to others; {todo}"
         raise Misconfigured(message, type="loose_folder")
 
 
