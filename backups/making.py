@@ -184,6 +184,8 @@ def _fault(error: Exception) -> ZCError:
 
 
 def _tell_failure(error: ZCError, actor: Actor) -> None:
+    if not all(path.exists() for path in places.databases()):
+        return  # there is nothing to write it into, and nothing may be begun anew
     results.note_failure(results.BACKUP, f"{error.type}: {error.message}")
     with _whatever_happens(), transaction.atomic():
         record("platform.backup", actor=actor, outcome="failed", detail={"type": error.type, "error": error.message})

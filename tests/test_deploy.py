@@ -9,6 +9,7 @@ import shutil
 import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -117,6 +118,65 @@ def test_the_image_is_built_as_an_ordinary_user_from_the_lock():
     text = (ROOT / "deploy" / "Dockerfile").read_text()
     assert "--require-hashes -r requirements.lock" in text
     assert text.index("USER 990:990") < text.index("ENTRYPOINT")
+
+
+def test_nothing_of_an_installation_or_of_git_gets_into_the_image():
+    """COPY takes all that is not named here: secrets, and an environment that would replace the image's own."""
+    left_out = set((ROOT / ".dockerignore").read_text().splitlines())
+    assert {".git", ".venv", "data", "deploy/.env", "platform.toml"} <= left_out
+    ours = {line.rstrip("/").removeprefix("*") for line in (ROOT / ".gitignore").read_text().splitlines()}
+    assert ours <= {line.removeprefix("**/").removeprefix("*") for line in left_out}
+
+
+def test_compose_needs_nothing_that_its_settings_do_not_name():
+    """A variable that is needed is needed by every command, the first one too."""
+    named = set(re.findall(r"^#?(\w+)=", (ROOT / "deploy" / ".env.example").read_text(), re.MULTILINE))
+    text = (ROOT / "deploy" / "compose.yaml").read_text()
+    assert set(re.findall(r"\$\{(\w+):\?", text)) <= named
+    assert "bootstrap prints" not in text
+
+
+def test_what_settings_name_is_there_in_the_containers():
+    services = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())["services"]
+    paths = re.findall(r"^#?ZCPLATFORM_\w+=(/\S+)$", (ROOT / "deploy" / ".env.example").read_text(), re.MULTILINE)
+    assert len(paths) > 5
+    for path in paths:
+        mounted = [volume for volume in services["workers"]["volumes"] if path.startswith("/etc/zcplatform/")]
+        assert "/etc/zcplatform:/etc/zcplatform:ro" in mounted or path.startswith(("/var/lib", "/var/backups")), path
+    assert "/etc/zcplatform:/etc/zcplatform:ro" in services["web"]["volumes"]
+
+
+def test_who_makes_a_socket_may_write_to_its_folder():
+    """A plain volume belongs to root, and no capability helps; Caddy as another user could not bind port 443."""
+    compose = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())
+    for name, mode in (("engine-proxy", "0750"), ("caddy-admin", "0770")):
+        assert f"uid=990,gid=990,mode={mode}" in compose["volumes"][name]["driver_opts"]["o"]
+    caddy = compose["services"]["caddy"]
+    assert (caddy["user"], caddy["cap_drop"], caddy["cap_add"]) == ("0:990", ["ALL"], ["NET_BIND_SERVICE"])
+
+
+@pytest.fixture
+def passable():
+    """A folder that other users get into; those of pytest are closed to them."""
+    with tempfile.TemporaryDirectory(prefix="zcdeploy-") as name:
+        Path(name).chmod(0o711)
+        yield Path(name)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("owner", ["nobody", "root"])
+def test_the_command_runs_as_the_homes_user_with_the_units_settings(passable, owner):
+    home, program = passable / "home", passable / "program"
+    home.mkdir()
+    shutil.chown(home, owner)
+    program.write_text('#!/bin/sh\nid -un; echo "$ZCPLATFORM_DOMAIN"; printf "%s\\n" "$@"\n')
+    program.chmod(0o755)
+    (passable / "zcplatform.env").write_text(f"ZCPLATFORM_HOME={home}\nZCPLATFORM_DOMAIN='agents of mine'\n")
+    text = (ROOT / "deploy" / "zcplatform").read_text().replace("/opt/zcplatform/.venv/bin/zcplatform", str(program))
+    script = passable / "zcplatform"
+    script.write_text(text.replace("/etc/zcplatform", str(passable)))
+    done = subprocess.run(["sh", script, "chat", "acme", "two words"], capture_output=True, text=True)
+    assert done.stdout.splitlines() == [owner, "agents of mine", "chat", "acme", "two words"], done.stderr
 
 
 @pytest.mark.caddy

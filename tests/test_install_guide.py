@@ -59,10 +59,21 @@ def moved(text: str, folder: Path) -> str:
     return re.sub(r" -o \w+ -g \w+", "", text)
 
 
-def follow(text: str, folder: Path, **more: str) -> str:
+def install_command(folder: Path) -> None:
+    """What section 2 puts into /usr/local/bin, with the program of these tests."""
+    assert "install -m 0755 deploy/zcplatform /usr/local/bin/zcplatform" in blocks(2)
+    text = moved((ROOT / "deploy" / "zcplatform").read_text(), folder)
+    (folder / "bin").mkdir()
+    (folder / "bin" / "zcplatform").write_text(
+        text.replace("/opt/zcplatform/.venv/bin", str(Path(sys.executable).parent))
+    )
+    (folder / "bin" / "zcplatform").chmod(0o755)
+
+
+def follow(text: str, folder: Path) -> str:
     script = folder / "followed"
     script.write_text("set -eu\n" + text)
-    env = without_the_suite() | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"} | more
+    env = without_the_suite() | {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
     done = subprocess.run(["bash", script], cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
     return done.stdout
@@ -80,6 +91,7 @@ def test_it_ends_in_a_running_tenant(place):
     assert len(folders) == 5
     for name in ("var/lib", "var/backups", "etc"):
         (place / name).mkdir(parents=True)
+    install_command(place)
     follow(moved("\n".join(folders), place), place)
     path = place / "etc" / "zcplatform" / "zcplatform.env"
     text = moved(path.read_text(), place)
@@ -99,7 +111,7 @@ def test_it_ends_in_a_running_tenant(place):
     serve = subprocess.Popen([program, "serve"], cwd=place, env=env, stdout=log, stderr=subprocess.STDOUT)
     try:
         wait_for(lambda: "router: caddy" in (place / "serve.log").read_text(), "serve is up")
-        said = follow(blocks(6), place, **environment(place))
+        said = follow(blocks(6), place)
         assert "running" in said
         assert "hello" in said.lower()
         assert f"http://localhost:{CADDY}/login/" in said

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import TextIO
 
@@ -49,12 +51,22 @@ def lost_database() -> str:
 
 
 def database_is_gone() -> bool:
-    """True when the vault has a key, which is made after the database, and SQLite has no file."""
+    """True when the vault has a key, which is made after the database, and SQLite has no file, or one without a table:
+    whatever opens a database that is not there leaves such a file."""
     database = settings.DATABASES["default"]
     if not database["ENGINE"].endswith("sqlite3") or not Path(settings.VAULT_KEY_FILE).exists():
         return False
     path = Path(database["NAME"])
-    return not path.exists() or path.stat().st_size == 0
+    return not path.exists() or path.stat().st_size == 0 or _has_no_table(path)
+
+
+def _has_no_table(path: Path) -> bool:
+    """False for what is damaged, which is told of elsewhere."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as database:
+            return bool(database.execute("SELECT count(*) = 0 FROM sqlite_master").fetchone()[0])
+    except sqlite3.Error:
+        return False
 
 
 def database_damage() -> str:

@@ -99,6 +99,21 @@ def test_keep_leaves_the_newest_and_nothing_that_is_no_archive(two, tmp_path):
     assert (out / "notes.txt").exists()
 
 
+def test_a_number_to_keep_that_is_none_is_wrong_usage(two, tmp_path):
+    done = two.home.run("backup", "--output", str(tmp_path / "out"), "--keep", "-3")
+    assert (done.returncode, "--keep" in done.stderr) == (2, True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_nobody_is_told_to_close_a_folder_that_all_share(two, tmp_path):
+    out = tmp_path / "shared"
+    out.mkdir()
+    out.chmod(0o1777)
+    said = two.home.run("backup", "--output", str(out)).stderr
+    assert "open to others; name one of its own" in said
+    assert "chmod" not in said
+
+
 @pytest.mark.parametrize("mode", [0o755, 0o750 | 0o004, 0o770, 0o707])
 def test_f15_a_folder_that_others_can_read_or_write_is_refused(two, tmp_path, mode):
     out = tmp_path / "open"

@@ -100,3 +100,21 @@ def test_bootstrap_with_an_engine_that_is_down_says_what_to_do(made, tmp_path):
     refused = there.bootstrap(**down)
     assert refused.returncode == 1
     assert "The container engine does not answer. Start it, then run bootstrap again." in refused.stderr
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    "argv",
+    [("bootstrap", "--admin-email", "ops@example.test"), ("restore", "--archive", "a.tar.gz", "--yes")],
+    ids=lambda argv: argv[0],
+)
+def test_root_leaves_nothing_in_an_empty_home_that_belongs_to_the_platforms_user(tmp_path, argv):
+    """Its user could read none of it, and the start would fail on a file that nobody knows of."""
+    home = tmp_path / "home"
+    home.mkdir()
+    os.chown(home, 12_345, 12_345)
+    done = Installation(home).run(*argv, "--json")
+    assert done.returncode == 1, done.stderr
+    error = json.loads(done.stdout)["error"]
+    assert (error["type"], "uid 12345" in error["message"]) == ("home_of_another", True)
+    assert list(home.iterdir()) == []

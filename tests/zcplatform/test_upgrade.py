@@ -135,16 +135,22 @@ def test_r3_a_damaged_database_is_not_served_and_the_newest_backup_is_named(old)
     assert str(backups(old)[-1]) in said
 
 
-@pytest.mark.parametrize("empty", [False, True])
-def test_r3_a_database_that_is_gone_is_never_begun_anew(old, empty):
+@pytest.mark.parametrize("first", ["", "touch", "doctor", "backup", "rotate-key", "restore-drill"])
+def test_r3_a_database_that_is_gone_is_never_begun_anew(old, first):
+    """Whatever was called first: SQLite makes an empty file for who opens one that is not there."""
     old.do("upgrade")
-    (old.folder / "zcplatform.db").unlink()
-    if empty:
-        (old.folder / "zcplatform.db").touch()
+    path = old.folder / "zcplatform.db"
+    path.unlink()
+    if first == "touch":
+        path.touch()
+    elif first:
+        assert old.run(first).returncode == 1
+        assert len(backups(old)) == 1
     assert "It is not there" in refused(old)
     done = old.run("bootstrap", "--admin-email", "ops@example.test")
     assert done.returncode == 1
     assert "restore a backup" in done.stderr
     assert json.loads(old.run("upgrade", "--json").stdout)["error"]["type"] == "database_lost"
+    assert f"The newest backup is {backups(old)[-1]}" in old.run("doctor").stdout
     old.do("restore", "--archive", str(backups(old)[-1]), "--yes")
     assert old.look()["secrets"] == {"first": "value of the first"}

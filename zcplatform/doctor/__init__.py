@@ -50,7 +50,7 @@ CHECKS = (
 
 def examine() -> list[Finding]:
     """Every check's findings, at least one each."""
-    usable = not startup.unapplied_migrations()
+    usable = not startup.database_is_gone() and not startup.unapplied_migrations()
     return [finding for check in CHECKS if usable or not check.needs_rows for finding in _look(check)]
 
 

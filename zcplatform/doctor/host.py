@@ -103,7 +103,11 @@ def disk() -> Looked:
 
 
 def database() -> Looked:
-    """Answers, is migrated; SQLite's file is intact and private."""
+    """Is there, answers, is migrated; SQLite's file is intact and private."""
+    if startup.database_is_gone():
+        todo = "Stop the platform and restore a backup. Checks that need the database's rows are left out."
+        yield "error", startup.lost_database(), todo
+        return
     if problem := startup.unapplied_migrations():
         yield "error", problem, "Checks that need the database's rows are left out."
         return

@@ -19,7 +19,8 @@ def check_private(path: Path) -> None:
     if not stat.S_ISREG(info.st_mode):
         raise ImproperlyConfigured(f"{path} must be a regular file, not a link or a folder.")
     if info.st_uid not in (os.geteuid(), 0):
-        raise ImproperlyConfigured(f"{path} belongs to uid {info.st_uid}; it must belong to uid {os.geteuid()}.")
+        text = f"{path} belongs to uid {info.st_uid}, and this runs as uid {os.geteuid()}: run it as the file's user."
+        raise ImproperlyConfigured(text)
     if info.st_mode & 0o077:
         raise ImproperlyConfigured(f"{path} has mode {info.st_mode & 0o777:04o}; run: chmod 600 {path}")
     folder = path.parent.stat()
@@ -58,7 +59,9 @@ def private_folder(folder: Path) -> None:
         message = f"{folder} belongs to uid {info.st_uid}; it must belong to uid {os.geteuid()}."
         raise Misconfigured(message, type="loose_folder")
     if stat.S_IMODE(info.st_mode) & 0o027:
-        message = f"{folder} has mode {stat.S_IMODE(info.st_mode):04o}, open to others; run: chmod 700 {folder}"
+        mode = stat.S_IMODE(info.st_mode)
+        todo = "name one of its own" if mode & stat.S_ISVTX else f"name another, or run: chmod 700 {folder}"
+        message = f"{folder} has mode {mode:04o}, open to others; {todo}"
         raise Misconfigured(message, type="loose_folder")
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.core.management.base import CommandError
 
 from backups import services
 from backups.telling import Telling
@@ -23,10 +24,12 @@ class Command(PlatformCommand):
         super().add_arguments(parser)
 
     def run(self, **options: Any) -> None:
+        if options["keep"] < 0:
+            raise CommandError("--keep: a number of archives, or 0 for all.", returncode=2)
         telling = Telling(self.stderr)
         try:
             output = options["output"].absolute() if options["output"] else None
-            made = services.backup(output, keep=max(0, options["keep"]), say=telling, actor=self.actor)
+            made = services.backup(output, keep=options["keep"], say=telling, actor=self.actor)
         finally:
             telling.end()
         if not made.wrapped:
