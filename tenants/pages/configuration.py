@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,7 +162,7 @@ def told(value: Any) -> str:
     if isinstance(value, list):
         value = ", ".join(map(str, value))
     if isinstance(value, dict):
-        return ", ".join(f"{name}: {part}" for name, part in value.items()) or _("none")
+        return json.dumps(value, ensure_ascii=False) if value else _("none")
     return str(value or _("none"))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
+from audit import words
 from audit.actions import ACTIONS
 from audit.models import AuditEntry
 from tenants import quotas
@@ -49,9 +50,9 @@ def bars(tenant: Tenant) -> list[Bar]:
     return [bar_of(quota) for quota in quotas.of(tenant)]
 
 
-def last_entries(tenant: Tenant) -> list[tuple[AuditEntry, str]]:
+def last_entries(tenant: Tenant) -> list[tuple[AuditEntry, str, str]]:
     rows = AuditEntry.objects.filter(tenant_id=str(tenant.public_id)).order_by("-id")[:LAST]
-    return [(entry, ACTIONS.get(entry.action, entry.action)) for entry in rows]
+    return [(entry, ACTIONS.get(entry.action, entry.action), words.who(entry)) for entry in rows]
 
 
 def agent_label(kind: str) -> str:

@@ -174,3 +174,27 @@ def test_health_says_since_when_it_is_so(stage):
     boss = browser(stage.people["super-admin"])
     for path in (f"/admin/tenants/tenant/{stage.tenant.pk}/change/", table.of(stage.tenant, "overview")):
         assert "since 2026-11-20 08:15 UTC" in boss.get(path).content.decode()
+
+
+def test_a_key_that_is_not_there_is_not_offered_for_removal(stage):
+    manager, path = browser(stage.people["manager"]), table.of(stage.tenant, "configuration")
+    assert 'name="remove_key"' not in manager.get(path).content.decode()
+    form = {"provider": "openai", "model": "gpt-test", "provider_key": "sk-0123456789abcdef", "extra_config": "{}"}
+    manager.post(path, {**form, "do": "save"})
+    assert 'name="remove_key"' in manager.get(path).content.decode()
+
+
+def test_a_rollback_shows_extra_options_as_they_are_typed(stage):
+    manager, path = browser(stage.people["manager"]), table.of(stage.tenant, "configuration")
+    manager.post(path, {"extra_config": '{"faults": {"exit_code": 3}}', "do": "save"})
+    shown = manager.get(table.of(stage.tenant, "rollback", 2)).content.decode()
+    assert "{&quot;faults&quot;: {&quot;exit_code&quot;: 3}}" in shown
+
+
+def test_the_audit_names_people_and_things_and_shows_no_id(stage):
+    text = browser(stage.people["owner"]).get(table.of(stage.tenant, "audit")).content.decode()
+    rows = text[text.index("<tbody>") : text.index("</tbody>")]
+    assert "<td>operator</td>" in rows
+    assert "Memory is short" in rows
+    assert not re.search(r"[0-9a-f]{8}-?[0-9a-f]{4}", rows)
+    assert "***" not in rows
