@@ -30,7 +30,6 @@ def overview_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpR
         "agent": agent_label(tenant.agent_kind),
         "provider": provider.label if provider and provider.has_model else "",
         "provider_key": told_key(tenant),
-        "holds": tenant.holds.filter(lifted_at__isnull=True).order_by("set_at"),
         "channel_count": tenant.channels.count(),
         "member_count": tenant.members.count(),
         "bars": bars(tenant) if viewer.may["metrics_view"] else [],

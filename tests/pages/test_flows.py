@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 
+from tenants import services
 from tenants.models import Run, Tenant
 from tenants.states import Status
 from tests.pages import table
 from tests.pages.conftest import browser
+from zcplatform.lib.actors import OPERATOR
 
 
 def told(answer):
@@ -198,3 +200,13 @@ def test_the_audit_names_people_and_things_and_shows_no_id(stage):
     assert "Memory is short" in rows
     assert not re.search(r"[0-9a-f]{8}-?[0-9a-f]{4}", rows)
     assert "***" not in rows
+
+
+def test_every_page_of_a_suspended_tenant_says_why_it_is_held(stage):
+    stage.world.drive(services.suspend(actor=OPERATOR, tenant=stage.tenant, note="invoice of October"))
+    viewer = browser(stage.people["viewer"])
+    for name in ("overview", "usage", "state"):
+        text = viewer.get(table.of(stage.tenant, name)).content.decode()
+        assert text.count("invoice of October") == 1, name
+    stage.world.drive(services.reactivate(actor=OPERATOR, tenant=stage.tenant))
+    assert "invoice of October" not in viewer.get(table.of(stage.tenant, "usage")).content.decode()
