@@ -210,3 +210,10 @@ def test_every_page_of_a_suspended_tenant_says_why_it_is_held(stage):
         assert text.count("invoice of October") == 1, name
     stage.world.drive(services.reactivate(actor=OPERATOR, tenant=stage.tenant))
     assert "invoice of October" not in viewer.get(table.of(stage.tenant, "usage")).content.decode()
+
+
+def test_a_configuration_older_than_its_history_has_an_empty_one(stage):
+    stage.tenant.revisions.all().delete()
+    answer = browser(stage.people["viewer"]).get(table.of(stage.tenant, "history"))
+    assert answer.status_code == 200
+    assert "No change yet" in answer.content.decode()
