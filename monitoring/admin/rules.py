@@ -6,6 +6,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
+from django.contrib.admin.widgets import AutocompleteSelect
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest
 
@@ -48,6 +49,13 @@ class RuleForm(forms.ModelForm):
         return data
 
 
+class TenantSelect(AutocompleteSelect):
+    """Django's, with words where nothing is chosen: an empty box has no name for who hears the page."""
+
+    def build_attrs(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        return super().build_attrs(*args, **kwargs) | {"data-placeholder": "No tenant: the platform's"}
+
+
 @admin.register(AlertRule)
 class AlertRuleAdmin(ReadOnlyAdmin):
     form = RuleForm
@@ -70,6 +78,11 @@ class AlertRuleAdmin(ReadOnlyAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: AlertRule | None = None) -> list[str]:
         return ["tenant"] if obj else []
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name == "tenant":
+            kwargs["widget"] = TenantSelect(db_field, self.admin_site)
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[AlertRule]:
         firing = Count("alerts", filter=Q(alerts__state="firing"))

@@ -160,6 +160,22 @@ def pages(ids: dict[str, Any]) -> dict[str, str]:
     }
 
 
+def more_pages(ids: dict[str, Any]) -> dict[str, str]:
+    """What is looked after like all others and makes no picture."""
+    tenant = f"/admin/tenants/tenant/{ids['initech']}"
+    return {
+        path: path
+        for path in (
+            *("/tenants/acme/access/rotate", "/alerts?state=resolved", "/tenants/acme/usage?range=7d", "/api/docs"),
+            *("/admin/accounts/role/", "/admin/accounts/role/add/", "/admin/accounts/user/add/"),
+            *("/admin/monitoring/alertrule/", "/admin/monitoring/alertrule/add/", "/admin/monitoring/alert/"),
+            *("/admin/monitoring/notifier/", "/admin/monitoring/silence/", "/admin/tenants/plan/add/"),
+            *("/admin/tenants/tenant/add/", f"{tenant}/configuration/", f"{tenant}/channels/add/"),
+            *(f"{tenant}/channels/add/telegram/", f"{tenant}/do/delete/", f"{tenant}/do/suspend/", f"{tenant}/logs/"),
+        )
+    }
+
+
 MEMBER_PAGES = {"dashboard-member": "/", "forbidden": "/tenants/acme/logs"}
 """As somebody with the role viewer sees them."""
 OPEN_PAGES = {"login": "/login"}
