@@ -6,7 +6,6 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.contrib.admin.widgets import AutocompleteSelect
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest
 
@@ -15,6 +14,7 @@ from monitoring.alerting.message import condition_of
 from monitoring.alerting.metrics import known
 from monitoring.alerting.models import AlertRule
 from tenants.admin.site import ReadOnlyAdmin, actor_of
+from tenants.models import Tenant
 from zcplatform.lib.errors import ZCError
 
 FIELDS = [
@@ -26,15 +26,19 @@ FIELDS = [
 class RuleForm(forms.ModelForm):
     """What is valid is the service's word, told beside the field."""
 
+    tenant = forms.ModelChoiceField(
+        Tenant.objects.alive(),
+        to_field_name="slug",
+        required=False,
+        widget=forms.TextInput,
+        help_text="Its slug. Empty: the platform's rule, about itself or about every tenant.",
+    )
     metric = forms.ChoiceField(choices=lambda: [(m.name, f"{m.label} ({m.unit}): {m.name}") for m in known()])
 
     class Meta:
         model = AlertRule
         fields = ["tenant", *FIELDS]
-        help_texts = {
-            "tenant": "Empty: the platform's rule, about itself or about every tenant.",
-            "audience": "Whom a rule of the platform about tenants tells.",
-        }
+        help_texts = {"audience": "Whom a rule of the platform about tenants tells."}
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or {}
@@ -49,13 +53,6 @@ class RuleForm(forms.ModelForm):
         return data
 
 
-class TenantSelect(AutocompleteSelect):
-    """Django's, with words where nothing is chosen: an empty box has no name for who hears the page."""
-
-    def build_attrs(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        return super().build_attrs(*args, **kwargs) | {"data-placeholder": "No tenant: the platform's"}
-
-
 @admin.register(AlertRule)
 class AlertRuleAdmin(ReadOnlyAdmin):
     form = RuleForm
@@ -63,7 +60,6 @@ class AlertRuleAdmin(ReadOnlyAdmin):
     list_filter = ["enabled", "severity", ("tenant", admin.EmptyFieldListFilter)]
     list_select_related = ["tenant"]
     search_fields = ["name", "metric", "tenant__slug"]
-    autocomplete_fields = ["tenant"]
     ordering = ["name", "pk"]
     actions = None  # deleting in bulk would pass the service by
 
@@ -78,11 +74,6 @@ class AlertRuleAdmin(ReadOnlyAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: AlertRule | None = None) -> list[str]:
         return ["tenant"] if obj else []
-
-    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        if db_field.name == "tenant":
-            kwargs["widget"] = TenantSelect(db_field, self.admin_site)
-        return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[AlertRule]:
         firing = Count("alerts", filter=Q(alerts__state="firing"))
