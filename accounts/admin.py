@@ -7,7 +7,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.contrib.auth.models import Group
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 
 from accounts import services, stepup
 from accounts.auth import origin_of
@@ -53,10 +53,23 @@ class UserForm(forms.ModelForm):
 @admin.register(User)
 class UserAdmin(admin.ModelAdmin):
     form = UserForm
-    list_display = ["email", "name", "is_active", "is_superuser", "last_login", "created_at"]
+    list_display = ["email", "name", "is_active", "is_superuser", "seen", "since"]
     list_filter = ["is_active", "is_superuser"]
     search_fields = ["email", "name"]
     ordering = ["email"]
+    search_help_text = "E-mail or name"
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        """The list under its plain name."""
+        return super().changelist_view(request, {"title": "Users", **(extra_context or {})})
+
+    @admin.display(description="Last login, UTC", ordering="last_login")
+    def seen(self, user: User) -> str:
+        return f"{user.last_login:%Y-%m-%d %H:%M}" if user.last_login else "never"
+
+    @admin.display(description="Since", ordering="created_at")
+    def since(self, user: User) -> str:
+        return f"{user.created_at:%Y-%m-%d}"
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> list[str]:
         return ["email", *_FACTS] if obj else []
@@ -105,6 +118,10 @@ class RoleAdmin(admin.ModelAdmin):
     form = RoleForm
     list_display = ["name", "label"]
     actions = None  # deleting in bulk would pass the service by
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        """The list under its plain name."""
+        return super().changelist_view(request, {"title": "Roles", **(extra_context or {})})
 
     def get_readonly_fields(self, request: HttpRequest, obj: Role | None = None) -> list[str]:
         return ["name"] if obj else []  # members refer to it

@@ -11,6 +11,7 @@ from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.db import models
 from django.utils.crypto import salted_hmac
 
+from accounts.clients import client_name
 from zcplatform.lib import clock
 from zcplatform.lib.actors import Actor
 
@@ -162,6 +163,11 @@ class Login(models.Model):
 
     def __str__(self) -> str:
         return f"login {self.public_id}"
+
+    @property
+    def client(self) -> str:
+        """The program that logged in, by what it says of itself."""
+        return client_name(self.user_agent)
 
 
 class RefreshToken(models.Model):

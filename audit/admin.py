@@ -12,7 +12,7 @@ from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.views.decorators.http import require_POST
 
-from audit import export
+from audit import export, words
 from audit.actions import ACTIONS
 from audit.models import AuditEntry
 from audit.services import OUTCOMES, record
@@ -82,11 +82,11 @@ class AuditEntryAdmin(admin.ModelAdmin):
 
     @admin.display(description="Who")
     def who(self, entry: AuditEntry) -> str:
-        return entry.actor_email or "the platform"
+        return words.who(entry)
 
     @admin.display(description="Target")
     def target(self, entry: AuditEntry) -> str:
-        return f"{entry.resource_type} {entry.resource_name}".strip()
+        return f"{entry.resource_type.replace('_', ' ')} {words.subject(entry)}".strip()
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         """The list under its plain name."""

@@ -54,7 +54,7 @@ class DeliveryInline(admin.TabularInline):
 
 @admin.register(Alert)
 class AlertAdmin(ReadOnlyAdmin):
-    list_display = ["name", "label", "state", "severity", "value", "since", "fired_at", "resolved_at", "acked_by"]
+    list_display = ["name", "label", "state", "severity", "value", "began", "ended", "acked_by"]
     list_filter = ["state", "severity"]
     list_select_related = ["tenant"]
     search_fields = ["name", "label"]
@@ -64,6 +64,14 @@ class AlertAdmin(ReadOnlyAdmin):
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return True
+
+    @admin.display(description="Since, UTC", ordering="since")
+    def began(self, alert: Alert) -> str:
+        return f"{alert.since:%Y-%m-%d %H:%M}"
+
+    @admin.display(description="Over, UTC", ordering="resolved_at")
+    def ended(self, alert: Alert) -> str:
+        return f"{alert.resolved_at:%Y-%m-%d %H:%M}" if alert.resolved_at else ""
 
     @admin.action(description="Acknowledge")
     def acknowledge(self, request: HttpRequest, queryset: QuerySet[Alert]) -> None:

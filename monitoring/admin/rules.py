@@ -14,6 +14,7 @@ from monitoring.alerting.message import condition_of
 from monitoring.alerting.metrics import known
 from monitoring.alerting.models import AlertRule
 from tenants.admin.site import ReadOnlyAdmin, actor_of
+from tenants.models import Tenant
 from zcplatform.lib.errors import ZCError
 
 FIELDS = [
@@ -25,15 +26,19 @@ FIELDS = [
 class RuleForm(forms.ModelForm):
     """What is valid is the service's word, told beside the field."""
 
+    tenant = forms.ModelChoiceField(
+        Tenant.objects.alive(),
+        to_field_name="slug",
+        required=False,
+        widget=forms.TextInput,
+        help_text="Its slug. Empty: the platform's rule, about itself or about every tenant.",
+    )
     metric = forms.ChoiceField(choices=lambda: [(m.name, f"{m.label} ({m.unit}): {m.name}") for m in known()])
 
     class Meta:
         model = AlertRule
         fields = ["tenant", *FIELDS]
-        help_texts = {
-            "tenant": "Empty: the platform's rule, about itself or about every tenant.",
-            "audience": "Whom a rule of the platform about tenants tells.",
-        }
+        help_texts = {"audience": "Whom a rule of the platform about tenants tells."}
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or {}
@@ -55,7 +60,6 @@ class AlertRuleAdmin(ReadOnlyAdmin):
     list_filter = ["enabled", "severity", ("tenant", admin.EmptyFieldListFilter)]
     list_select_related = ["tenant"]
     search_fields = ["name", "metric", "tenant__slug"]
-    autocomplete_fields = ["tenant"]
     ordering = ["name", "pk"]
     actions = None  # deleting in bulk would pass the service by
 

@@ -45,10 +45,16 @@ def told(secret: Secret | None) -> str:
     return _("%(set)s, ends in …%(hint)s") % {"set": text, "hint": secret.hint} if secret.hint else text
 
 
+def key_of(tenant: Tenant) -> Secret | None:
+    """The provider's key as it lies in the vault."""
+    ties = TenantSecret.objects.filter(tenant=tenant, channel=None, field="provider_key").select_related("secret")
+    tie = ties.first()
+    return tie.secret if tie else None
+
+
 def told_key(tenant: Tenant) -> str:
-    """The provider's key, in those words."""
-    tie = TenantSecret.objects.filter(tenant=tenant, channel=None, field="provider_key").select_related("secret")
-    return told(tie[0].secret if tie else None)
+    """The provider's key, in the words of ``told``."""
+    return told(key_of(tenant))
 
 
 class HostsField(forms.CharField):
@@ -103,9 +109,12 @@ class ConfigurationForm(forms.Form):
             "egress_hosts": config.egress_hosts,
         }
         super().__init__(data, initial=initial)
+        stored = key_of(tenant)
         self.fields["provider_key"].help_text = _("Now: %(stored)s. Empty leaves it as it is.") % {
-            "stored": told_key(tenant)
+            "stored": told(stored)
         }
+        if stored is None:
+            del self.fields["remove_key"]  # nothing is there to be removed
         self.fields["extra_config"].help_text = _("A JSON object with the agent's own options; {} for none.")
         if actor:
             self._offer_egress(tenant, actor)
@@ -141,7 +150,7 @@ class ConfigurationForm(forms.Form):
             provider=data["provider"],
             model=data["model"],
             base_url=data["base_url"],
-            provider_key=SecretStr("") if data["remove_key"] and key is None else key,
+            provider_key=SecretStr("") if data.get("remove_key") and key is None else key,
             **others,
         )
 

@@ -8,6 +8,7 @@ from uuid import uuid4
 from django.db.models import Prefetch
 from django.http import Http404, HttpRequest, HttpResponse
 
+from audit import words as audit_words
 from audit.actions import ACTIONS
 from audit.models import AuditEntry
 from tenants import operations, words
@@ -82,7 +83,7 @@ def _history(tenant: Tenant, runs: list[Run]) -> dict[str, Any]:
         "run": runs[0] if runs else None,
         "lines": timeline(runs[0]) if runs else [],
         "runs": runs,
-        "entries": [(entry, ACTIONS.get(entry.action, entry.action)) for entry in entries],
+        "entries": [(entry, ACTIONS.get(entry.action, entry.action), audit_words.who(entry)) for entry in entries],
     }
 
 

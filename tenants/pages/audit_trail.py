@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 from django.http import HttpRequest, HttpResponse
 
+from audit import words
 from audit.actions import ACTIONS
 from audit.models import AuditEntry
 from tenants.models import Tenant
@@ -17,12 +16,11 @@ from tenants.pages.paging import page_of
 def audit_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpResponse:
     """The newest first, fifty a page."""
     rows = page_of(AuditEntry.objects.filter(tenant_id=str(tenant.public_id)), request, key="id", descending=True)
-    lines = [(entry, ACTIONS.get(entry.action, entry.action), told(entry)) for entry in rows]
+    lines = [(entry, ACTIONS.get(entry.action, entry.action), told(entry), words.who(entry)) for entry in rows]
     return show(request, "audit.html", tenant, viewer, "audit", rows=rows, lines=lines)
 
 
 def told(entry: AuditEntry) -> str:
-    """The row's detail in one line: names and plain values; what is nested stays in the export."""
-    detail = json.loads(entry.detail_json)
-    plain = {name: value for name, value in detail.items() if isinstance(value, str | int | float) and value != ""}
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in plain.items())[:200]
+    """What the row is about, unless that is the tenant whose page this is, and its detail."""
+    about = words.subject(entry) if entry.resource_type != "tenant" else ""
+    return " · ".join(filter(None, (about, words.detail(entry))))

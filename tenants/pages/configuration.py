@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,7 +124,7 @@ def diff_lines(text: str) -> list[DiffLine]:
 def history_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpResponse:
     """Each revision with what it changed against the one before."""
     rows = list(tenant.revisions.order_by("-number")[:51])
-    pairs = zip(rows, [*rows[1:], None], strict=True)
+    pairs = zip(rows, [*rows[1:], None], strict=False)  # a tenant older than the history has none yet
     lines = [(row, ACTIONS.get(row.action, _("As it was found")), changed(before, row)) for row, before in pairs][:50]
     return show(request, "history.html", tenant, viewer, "configuration", lines=lines)
 
@@ -161,7 +162,7 @@ def told(value: Any) -> str:
     if isinstance(value, list):
         value = ", ".join(map(str, value))
     if isinstance(value, dict):
-        return ", ".join(f"{name}: {part}" for name, part in value.items()) or _("none")
+        return json.dumps(value, ensure_ascii=False) if value else _("none")
     return str(value or _("none"))
 
 

@@ -22,9 +22,9 @@ from accounts.permissions import ABILITIES, ROLES, SUPER_ADMIN_ONLY, abilities_o
 from tenants import words
 from tenants.access import deny, role_in
 from tenants.admin.actions import VERBS, Verb, offered
-from tenants.models import Member, Tenant
+from tenants.models import Hold, Member, Tenant
 from tenants.routing import router
-from tenants.states import ACTIVE_RUN, Status
+from tenants.states import ACTIVE_RUN, Desired, Status
 from zcplatform.lib.actors import Actor
 from zcplatform.lib.errors import Forbidden, NotFound
 
@@ -154,6 +154,7 @@ def head(tenant: Tenant, viewer: Viewer) -> dict[str, Any]:
         "viewer": viewer,
         "may": viewer.may,
         "headline": words.headline(tenant),
+        "holds": holds_of(tenant),
         "next_step": words.next_step(tenant),
         "primary": first,
         "verbs": [verb for verb in allowed if verb is not first],
@@ -161,6 +162,13 @@ def head(tenant: Tenant, viewer: Viewer) -> dict[str, Any]:
         "moving": run is not None or tenant.status in MOVING,
         "address": router().url(tenant.slug) if tenant.routed else "",
     }
+
+
+def holds_of(tenant: Tenant) -> list[Hold]:
+    """Why it must not run: each hold that is not lifted, the oldest first. Whoever has one is meant to be suspended."""
+    if tenant.desired != Desired.SUSPENDED:
+        return []
+    return list(tenant.holds.filter(lifted_at__isnull=True).order_by("set_at"))
 
 
 def can_do(viewer: Viewer, verb: str) -> bool:

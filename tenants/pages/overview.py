@@ -7,6 +7,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
+from audit import words
 from audit.actions import ACTIONS
 from audit.models import AuditEntry
 from tenants import quotas
@@ -29,7 +30,6 @@ def overview_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpR
         "agent": agent_label(tenant.agent_kind),
         "provider": provider.label if provider and provider.has_model else "",
         "provider_key": told_key(tenant),
-        "holds": tenant.holds.filter(lifted_at__isnull=True).order_by("set_at"),
         "channel_count": tenant.channels.count(),
         "member_count": tenant.members.count(),
         "bars": bars(tenant) if viewer.may["metrics_view"] else [],
@@ -49,9 +49,9 @@ def bars(tenant: Tenant) -> list[Bar]:
     return [bar_of(quota) for quota in quotas.of(tenant)]
 
 
-def last_entries(tenant: Tenant) -> list[tuple[AuditEntry, str]]:
+def last_entries(tenant: Tenant) -> list[tuple[AuditEntry, str, str]]:
     rows = AuditEntry.objects.filter(tenant_id=str(tenant.public_id)).order_by("-id")[:LAST]
-    return [(entry, ACTIONS.get(entry.action, entry.action)) for entry in rows]
+    return [(entry, ACTIONS.get(entry.action, entry.action), words.who(entry)) for entry in rows]
 
 
 def agent_label(kind: str) -> str:

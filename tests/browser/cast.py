@@ -10,17 +10,21 @@ from tests.browser.site import LIMIT_S, Site
 
 CODE = """
 from accounts.models import User
+from audit.models import AuditEntry
 from monitoring.alerting import contacts, services as alerting
 from monitoring.alerting.message import condition_of
 from monitoring.alerting.models import Alert, AlertRule
+from monitoring.models import ResourceSnapshot
 from tenants import configuration, invitations, membership, services
 from tenants.configuration import ConfigInput
 from tenants.models import Tenant
+from tenants.records import UsageHour
 from zcplatform.lib import clock
 from zcplatform.lib.actors import OPERATOR
 from zcplatform.lib.redact import SecretStr
 from datetime import timedelta
 import json
+import math
 
 def person(email, name):
     user = User.objects.filter(email=email).first() or User.objects.create_user(email=email)
@@ -58,8 +62,23 @@ alerting.silence(actor=OPERATOR, until=now + timedelta(days=1), rule=cpu, tenant
 mail = {"to": ["oncall@example.com"]}
 told = contacts.create_notifier(actor=OPERATOR, tenant=acme, kind="mail", name="On call", config=mail).notifier
 contacts.test_notifier(actor=OPERATOR, notifier=told)
+MB, minute = 2**20, int(now.timestamp()) // 60 * 60
+for at in range(2, 1_440):  # a day, in which nothing was measured for an hour
+    if not 400 < at < 460:
+        wave = math.sin(at / 90) + math.sin(at / 11) / 3
+        ResourceSnapshot.objects.create(
+            tenant=acme, ts=minute - 60 * at, cpu_mpct=int(22_000 + 14_000 * wave), cpu_limit_pct=100,
+            mem_bytes=int((11 + 2 * wave) * MB), mem_limit=1_024 * MB, disk_bytes=16_384 - at * 4,
+            net_in=int((1.4 + wave) * 40_000), net_out=int((1.4 + wave) * 90_000), pids=6,
+        )
+for at in range(24):
+    busy = int(30 + 20 * math.sin(at / 4))
+    counts = {"messages_in": busy, "messages_out": busy, "tokens_in": busy * 900, "tokens_out": busy * 400}
+    UsageHour.objects.update_or_create(tenant=acme, period_start=minute // 3_600 * 3_600 - 3_600 * at, defaults=counts)
 ids = {"failed": run, "run": good, "channel": channel, "rule": rule, "notifier": told}
-print(json.dumps({name: str(row.public_id) for name, row in ids.items()}))
+keys = {"plan": acme.plan_id, "user": User.objects.get(email="dana@example.com").pk, "initech": initech.pk}
+keys |= {"failed_run": run.pk, "entry": AuditEntry.objects.latest("pk").pk}
+print(json.dumps({**keys, **{name: str(row.public_id) for name, row in ids.items()}}))
 """
 
 
@@ -74,6 +93,15 @@ def play(site: Site) -> dict[str, Any]:
         assert time.monotonic() < until, "the broken tenant never broke"
         time.sleep(1)
     return ids
+
+
+def measured(site: Site) -> None:
+    """Wait until the host was measured: what is not known yet is no picture of a day."""
+    ask = "from monitoring.models import Sweep; print(Sweep.objects.filter(name='disks', items__gt=0).count())"
+    until = time.monotonic() + 3 * LIMIT_S
+    while site.manage("shell", "-v", "0", "-c", ask).strip() != "1":
+        assert time.monotonic() < until, "nothing was measured"
+        time.sleep(2)
 
 
 def pages(ids: dict[str, Any]) -> dict[str, str]:
@@ -118,11 +146,33 @@ def pages(ids: dict[str, Any]) -> dict[str, str]:
         "not-found": "/tenants/nobody/",
         "admin": "/admin/",
         "admin-tenants": "/admin/tenants/tenant/",
+        "admin-tenant": f"/admin/tenants/tenant/{ids['initech']}/change/",
         "admin-runs": "/admin/tenants/run/",
+        "admin-run": f"/admin/tenants/run/{ids['failed_run']}/change/",
         "admin-plans": "/admin/tenants/plan/",
+        "admin-plan": f"/admin/tenants/plan/{ids['plan']}/change/",
         "admin-users": "/admin/accounts/user/",
+        "admin-user": f"/admin/accounts/user/{ids['user']}/change/",
+        "admin-nodes": "/admin/tenants/node/",
         "admin-audit": "/admin/audit/auditentry/",
+        "admin-audit-entry": f"/admin/audit/auditentry/{ids['entry']}/change/",
         "admin-health": "/admin/health/",
+    }
+
+
+def more_pages(ids: dict[str, Any]) -> dict[str, str]:
+    """What is looked after like all others and makes no picture."""
+    tenant = f"/admin/tenants/tenant/{ids['initech']}"
+    return {
+        path: path
+        for path in (
+            *("/tenants/acme/access/rotate", "/alerts?state=resolved", "/tenants/acme/usage?range=7d", "/api/docs"),
+            *("/admin/accounts/role/", "/admin/accounts/role/add/", "/admin/accounts/user/add/"),
+            *("/admin/monitoring/alertrule/", "/admin/monitoring/alertrule/add/", "/admin/monitoring/alert/"),
+            *("/admin/monitoring/notifier/", "/admin/monitoring/silence/", "/admin/tenants/plan/add/"),
+            *("/admin/tenants/tenant/add/", f"{tenant}/configuration/", f"{tenant}/channels/add/"),
+            *(f"{tenant}/channels/add/telegram/", f"{tenant}/do/delete/", f"{tenant}/do/suspend/", f"{tenant}/logs/"),
+        )
     }
 
 

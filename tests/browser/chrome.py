@@ -20,6 +20,8 @@ FLAGS = [
     "--disable-sync",
 ]
 DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 375, "height": 740}
+CUT = """[...document.querySelectorAll(".results, .wide-table")].filter(e => e.checkVisibility())
+  .map(e => e.scrollWidth - e.clientWidth).filter(px => px > 0)"""
 WIDER = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
@@ -71,5 +73,7 @@ class Watched:
         found = [f"console: {text}" for text in self.said]
         if (wider := self.page.evaluate(WIDER)) > 0:
             found.append(f"{wider} px wider than the screen")
+        if self.page.viewport_size == DESKTOP and (cut := self.page.evaluate(CUT)):
+            found.append(f"tables cut off, by {cut} px")  # on a phone they may be pushed to and fro
         report = Axe().run(self.page, options={"preload": False}).response
         return found + [f"axe {rule['id']}: {rule['nodes'][0]['html'][:120]}" for rule in report["violations"]]

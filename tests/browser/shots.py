@@ -20,6 +20,7 @@ def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     with site.running() as served, chrome.chromium() as browser:
         ids = cast.play(served)
+        cast.measured(served)
         admin = chrome.log_in(browser, served.link_for(site.ADMIN))
         viewer = chrome.log_in(browser, served.link_for("vic@example.com"))
         wanted = [(admin, cast.pages(ids)), (viewer, cast.MEMBER_PAGES), (None, cast.OPEN_PAGES)]

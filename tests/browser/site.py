@@ -12,10 +12,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from tests import ports
+from tests.outside import Handler, server, url
 from tests.smtp import Postbox, mail_server, said
 from zcplatform.demo import Demo
 
 ADMIN = "admin@example.com"
+MODEL_KEY = "sk-right-0123456789"
 LIMIT_S = 60
 
 
@@ -36,9 +38,13 @@ class Site(Demo):
                 "ZCPLATFORM_SMTP_HOST": "127.0.0.1",
                 "ZCPLATFORM_SMTP_PORT": str(smtp_port),
                 "ZCPLATFORM_SMTP_STARTTLS": "0",
+                "ZCPLATFORM_ALLOW_HTTP_ENDPOINTS": "1",  # for the model provider that is played here
+                "ZCPLATFORM_ENDPOINT_NETWORKS": "127.0.0.1/32",
             }
         )
         self.box = Postbox()
+        self.provider = ""
+        """The address of a model provider that accepts ``MODEL_KEY`` and no other key."""
 
     @property
     def url(self) -> str:
@@ -64,15 +70,21 @@ class Site(Demo):
         return self.manage("login_link", email).strip().splitlines()[-1]
 
 
+def models(handler: Handler) -> None:
+    """A provider's list of models, for who brings the right key."""
+    right = handler.headers.get("Authorization") == f"Bearer {MODEL_KEY}"
+    handler.answer_json(200 if right else 401, {"data": []})
+
+
 @contextmanager
 def running() -> Iterator[Site]:
     """Up, and down again with everything that it started."""
     settings = SimpleNamespace()
-    with mail_server(settings) as box, tempfile.TemporaryDirectory(prefix="zcb-") as folder:
+    with mail_server(settings) as box, server(models) as provider, tempfile.TemporaryDirectory(prefix="zcb-") as folder:
         home = Path(folder)
         home.chmod(0o711)
         site = Site(home, settings.EMAIL_PORT)
-        site.box = box
+        site.box, site.provider = box, url(provider, path="/v1")
         try:
             site.up()
             yield site

@@ -23,7 +23,11 @@ def stage(served, browser):
 def test_every_page_is_accessible_and_fits(stage, browser, mode):
     served, ids, states = stage
     viewport, scheme = MODES[mode]
-    wanted = [(states["admin"], cast.pages(ids)), (states["viewer"], cast.MEMBER_PAGES), (None, cast.OPEN_PAGES)]
+    wanted = [
+        (states["admin"], cast.pages(ids) | cast.more_pages(ids)),
+        (states["viewer"], cast.MEMBER_PAGES),
+        (None, cast.OPEN_PAGES),
+    ]
     found = {}
     for state, pages in wanted:
         with chrome.context(browser, state=state, viewport=viewport, scheme=scheme) as opened:

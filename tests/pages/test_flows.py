@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 
+from tenants import services
 from tenants.models import Run, Tenant
 from tenants.states import Status
 from tests.pages import table
 from tests.pages.conftest import browser
+from zcplatform.lib.actors import OPERATOR
 
 
 def told(answer):
@@ -174,3 +176,44 @@ def test_health_says_since_when_it_is_so(stage):
     boss = browser(stage.people["super-admin"])
     for path in (f"/admin/tenants/tenant/{stage.tenant.pk}/change/", table.of(stage.tenant, "overview")):
         assert "since 2026-11-20 08:15 UTC" in boss.get(path).content.decode()
+
+
+def test_a_key_that_is_not_there_is_not_offered_for_removal(stage):
+    manager, path = browser(stage.people["manager"]), table.of(stage.tenant, "configuration")
+    assert 'name="remove_key"' not in manager.get(path).content.decode()
+    form = {"provider": "openai", "model": "gpt-test", "provider_key": "sk-0123456789abcdef", "extra_config": "{}"}
+    manager.post(path, {**form, "do": "save"})
+    assert 'name="remove_key"' in manager.get(path).content.decode()
+
+
+def test_a_rollback_shows_extra_options_as_they_are_typed(stage):
+    manager, path = browser(stage.people["manager"]), table.of(stage.tenant, "configuration")
+    manager.post(path, {"extra_config": '{"faults": {"exit_code": 3}}', "do": "save"})
+    shown = manager.get(table.of(stage.tenant, "rollback", 2)).content.decode()
+    assert "{&quot;faults&quot;: {&quot;exit_code&quot;: 3}}" in shown
+
+
+def test_the_audit_names_people_and_things_and_shows_no_id(stage):
+    text = browser(stage.people["owner"]).get(table.of(stage.tenant, "audit")).content.decode()
+    rows = text[text.index("<tbody>") : text.index("</tbody>")]
+    assert ">operator</td>" in rows
+    assert "Memory is short" in rows
+    assert not re.search(r"[0-9a-f]{8}-?[0-9a-f]{4}", rows)
+    assert "***" not in rows
+
+
+def test_every_page_of_a_suspended_tenant_says_why_it_is_held(stage):
+    stage.world.drive(services.suspend(actor=OPERATOR, tenant=stage.tenant, note="invoice of October"))
+    viewer = browser(stage.people["viewer"])
+    for name in ("overview", "usage", "state"):
+        text = viewer.get(table.of(stage.tenant, name)).content.decode()
+        assert text.count("invoice of October") == 1, name
+    stage.world.drive(services.reactivate(actor=OPERATOR, tenant=stage.tenant))
+    assert "invoice of October" not in viewer.get(table.of(stage.tenant, "usage")).content.decode()
+
+
+def test_a_configuration_older_than_its_history_has_an_empty_one(stage):
+    stage.tenant.revisions.all().delete()
+    answer = browser(stage.people["viewer"]).get(table.of(stage.tenant, "history"))
+    assert answer.status_code == 200
+    assert "No change yet" in answer.content.decode()

@@ -103,9 +103,9 @@ def test_a_refusal_stands_beside_its_field(boss, change, field):
 
 
 def test_a_tenants_rule_takes_no_metric_of_the_platform(boss, tenant):
-    answer = boss.post(f"{RULES}add/", {**RULE, "tenant": tenant.pk})
+    answer = boss.post(f"{RULES}add/", {**RULE, "tenant": tenant.slug})
     assert "metric" in answer.context["adminform"].form.errors
-    boss.post(f"{RULES}add/", {**RULE, "tenant": tenant.pk, "metric": "tenant_cpu_pct"})
+    boss.post(f"{RULES}add/", {**RULE, "tenant": tenant.slug, "metric": "tenant_cpu_pct"})
     assert (AlertRule.objects.get().tenant, AlertRule.objects.get().audience) == (tenant, "tenant")
 
 
