@@ -19,6 +19,7 @@ from tenants.provisioning.plans import PROCEDURE
 from tenants.provisioning.runner import execute
 from tenants.states import Desired, RunKind, RunStatus, Status
 from tests import processes
+from tests.architecture import ROOT
 from tests.faults.cells import HALTED, Cell, all_cells, chosen
 from tests.faults.world import World, assert_world
 from zcplatform.lib.actors import OPERATOR
@@ -196,4 +197,6 @@ def test_the_number_of_cells_is_told(capsys):
     with capsys.disabled():
         print(f"\nfault matrix: {len(CELLS)} of {len(ALL)} cells played", flush=True)
     assert len(ALL) > 1_000
+    told = " ".join((ROOT / "docs/faults.md").read_text().split())
+    assert f"({len(chosen(ALL))}), `ZC_CELLS=all` plays all ({len(ALL):,})" in told
     assert {(c.step, c.place, c.fault) for c in CELLS} == {(c.step, c.place, c.fault) for c in ALL}
