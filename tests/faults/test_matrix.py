@@ -21,7 +21,7 @@ from tenants.states import Desired, RunKind, RunStatus, Status
 from tests import processes
 from tests.architecture import ROOT
 from tests.faults.cells import HALTED, Cell, all_cells, chosen
-from tests.faults.world import World, assert_world
+from tests.faults.world import World, agent_tokens, assert_no_canary, assert_world
 from zcplatform.lib.actors import OPERATOR
 
 pytestmark = [pytest.mark.caddy, pytest.mark.slow]
@@ -191,6 +191,17 @@ def test_whatever_happens_where_the_world_ends_right(world, cell):
     run = arranged(world, cell)
     PLAYS[cell.fault](world, cell, run)
     assert_world(world)
+
+
+def test_w7_a_secret_in_a_workers_log_is_seen(world):
+    """The customer's, and the bearer of a neighbour's agent."""
+    for secret in (world.canaries[0], agent_tokens(world)[0]):
+        with world.log.open("a") as log:
+            log.write(f"told: {secret}\n")
+        with pytest.raises(AssertionError, match="W7"):
+            assert_no_canary(world)
+        world.log.unlink()
+    assert_no_canary(world)
 
 
 def test_the_number_of_cells_is_told(capsys):
