@@ -26,6 +26,21 @@ class Heartbeat(models.Model):
         return self.name
 
 
+class Leader(models.Model):
+    """Who runs the workers of this database: one home of one host at a time, by lease (``zcplatform.leader``)."""
+
+    name = models.CharField(max_length=40, unique=True)
+    lease_until = models.DateTimeField(null=True, blank=True)
+    lease_owner = models.CharField(max_length=200, blank=True)
+    epoch = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        db_table = "leaders"
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Sweep(models.Model):
     """One periodic sweep: its lease, and how the last turn went.
 

@@ -245,11 +245,12 @@ def _orphans(node: Node, by_tenant: dict[str, list[Observed]], known: dict[str, 
 
 
 def _orphan(tenant: Tenant | None, seen: Observed) -> list[Found]:
-    if tenant is None:
-        # Ours by label, but of no tenant we know: a restored database, say. It is stopped, and stays to be looked at.
+    if tenant is None or tenant.status == Status.DRAFT:
+        # Ours by label, but of no tenant that we know or have brought up: a restored database, say. It is stopped, and
+        # stays to be looked at.
         running = seen.state == AgentState.RUNNING
         what = Difference("agent_unknown", "quarantine" if running else "report", seen.tenant, detail=seen.handle.name)
-        return [Found(what, None, seen)]
+        return [Found(what, tenant, seen)]
     if tenant.status == Status.DELETED:
         return [Found(_difference("agent_of_deleted", "remove", tenant), tenant, seen)]
     return []

@@ -1,11 +1,11 @@
-"""A thread of ``serve`` that sees to what is due: runs every second, the clusters' pulse every five."""
+"""A thread of ``serve`` that sees to what is due: runs every second, the clusters' pulse and the lease every five."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from django.db import close_old_connections
 from django.utils.module_loading import import_string
@@ -46,10 +46,11 @@ class Duty:
 class Ticker(threading.Thread):
     """Not the supervisor's own loop: a locked database may hold this up for many seconds."""
 
-    def __init__(self, pulses: list[Pulse]) -> None:
+    def __init__(self, pulses: list[Pulse], also: Iterable[Duty] = ()) -> None:
         super().__init__(name="ticker", daemon=True)
         self.duties = [Duty(DUE_RUNS, lambda: import_string(DUE_RUNS)(), DUE_RUNS_EVERY_S)]
         self.duties += [Duty(f"the pulse of {pulse.cluster}", pulse.ask, ASK_EVERY_S) for pulse in pulses]
+        self.duties += also
         self._ending = threading.Event()
 
     def stop(self) -> None:

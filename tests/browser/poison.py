@@ -78,6 +78,7 @@ OURS: dict[str, tuple[str, ...]] = {
     "monitoring.Notifier": ("kind", "lease_owner"),
     "monitoring.Alert": ("subject",),
     "monitoring.Heartbeat": ("name",),
+    "monitoring.Leader": ("name", "lease_owner"),
     "monitoring.Sweep": ("name", "lease_owner"),
     "monitoring.HealthState": ("restarts", "evidence"),
     "monitoring.ResourceCounter": ("life",),

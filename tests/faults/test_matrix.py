@@ -19,8 +19,9 @@ from tenants.provisioning.plans import PROCEDURE
 from tenants.provisioning.runner import execute
 from tenants.states import Desired, RunKind, RunStatus, Status
 from tests import processes
+from tests.architecture import ROOT
 from tests.faults.cells import HALTED, Cell, all_cells, chosen
-from tests.faults.world import World, assert_world
+from tests.faults.world import World, agent_tokens, assert_no_canary, assert_world
 from zcplatform.lib.actors import OPERATOR
 
 pytestmark = [pytest.mark.caddy, pytest.mark.slow]
@@ -192,8 +193,21 @@ def test_whatever_happens_where_the_world_ends_right(world, cell):
     assert_world(world)
 
 
+def test_w7_a_secret_in_a_workers_log_is_seen(world):
+    """The customer's, and the bearer of a neighbour's agent."""
+    for secret in (world.canaries[0], agent_tokens(world)[0]):
+        with world.log.open("a") as log:
+            log.write(f"told: {secret}\n")
+        with pytest.raises(AssertionError, match="W7"):
+            assert_no_canary(world)
+        world.log.unlink()
+    assert_no_canary(world)
+
+
 def test_the_number_of_cells_is_told(capsys):
     with capsys.disabled():
         print(f"\nfault matrix: {len(CELLS)} of {len(ALL)} cells played", flush=True)
     assert len(ALL) > 1_000
+    told = " ".join((ROOT / "docs/faults.md").read_text().split())
+    assert f"({len(chosen(ALL))}), `ZC_CELLS=all` plays all ({len(ALL):,})" in told
     assert {(c.step, c.place, c.fault) for c in CELLS} == {(c.step, c.place, c.fault) for c in ALL}

@@ -402,8 +402,16 @@ def assert_no_canary(world: World) -> None:
     texts += [str(list(world.recent(StepRecord).values_list("result", "error")))]
     texts += [str(list(world.recent(Run).values_list("error", "params")))]
     texts += [str(list(Tenant.objects.values_list("detail")))]
-    for canary in world.canaries:
+    for canary in [*world.canaries, *agent_tokens(world)]:
         assert not [text for text in texts if canary in text], "W7: a secret was told"
+
+
+def agent_tokens(world: World) -> list[str]:
+    """The bearers by which the platform speaks to the agents, from the agents' own files: read without the vault, which
+    would write an audit row for it."""
+    files = (world.home / "tenants").glob("*/config/demo.json")
+    tokens = [json.loads(path.read_text()).get("token") for path in files if os.access(path, os.R_OK)]
+    return [token for token in tokens if token]
 
 
 def assert_steady(world: World) -> None:

@@ -677,6 +677,33 @@ def test_a_change_is_told_to_the_outbox_whether_or_not_the_tenant_runs(world):
     assert Event.objects.filter(tenant=tenant, type="tenant.resize").count() == 2
 
 
+def test_f12_an_agent_of_a_draft_is_stopped_and_reported_and_its_first_deploy_takes_it_up(world):
+    """As after a restore of a backup that is older than the deploy: the row knows of no agent, and one runs."""
+    tenant = world.tenant(deploy=True)
+    Run.objects.filter(tenant=tenant).delete()
+    Tenant.objects.filter(pk=tenant.pk).update(status=Status.DRAFT, desired=Desired.STOPPED, handle=None, routed=False)
+    assert repair(world) == ["agent_unknown"]
+    assert [agent.state for agent in world.agents()] == [AgentState.EXITED]
+    assert repair(world) == ["agent_unknown"]
+    [entry] = AuditEntry.objects.filter(action="platform.reconcile")
+    assert entry.tenant_id == str(tenant.public_id)
+    run = services.deploy(actor=OPERATOR, tenant=world.fresh(tenant))
+    assert repair(world) == [], "what has an active run is left to it"
+    world.drive(run)
+    assert [agent.state for agent in world.agents()] == [AgentState.RUNNING]
+    assert repair(world) == []
+
+
+def test_a_deploy_that_was_asked_for_after_the_look_keeps_its_agent(world):
+    tenant = world.tenant(deploy=True)
+    Run.objects.filter(tenant=tenant).delete()
+    Tenant.objects.filter(pk=tenant.pk).update(status=Status.DRAFT, desired=Desired.STOPPED, handle=None, routed=False)
+    found = reconcile.look(world.node())
+    world.drive(services.deploy(actor=OPERATOR, tenant=world.fresh(tenant)))
+    reconcile.act(world.node(), found)
+    assert [agent.state for agent in world.agents()] == [AgentState.RUNNING]
+
+
 def test_what_is_only_to_be_reported_is_left_as_it_is(world):
     tenant = world.tenant(deploy=True)
     Tenant.objects.filter(pk=tenant.pk).delete()

@@ -1,6 +1,7 @@
 """Runs the real ``serve`` on a home of its own, as a process, and looks at what it started.
 
-Run as a file, it is ``manage.py`` with a quicker pulse, so that a silent cluster is found in seconds.
+Run as a file, it is ``manage.py`` with a quicker pulse and a shorter lease, so that a silent cluster, or a supervisor
+that is gone, is found in seconds.
 """
 
 from __future__ import annotations
@@ -159,15 +160,16 @@ class Serve:
 
 
 def main() -> None:
-    """``manage.py`` with a pulse that is asked for twice a second and given up after two."""
+    """``manage.py`` with a pulse that is asked for twice a second and given up after two, and a lease of ten."""
     import django
 
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "zcplatform.settings")
     django.setup()
-    from zcplatform import pulse, ticker
+    from zcplatform import leader, pulse, ticker
     from zcplatform.cli import main as manage
 
     pulse.PATIENCE_S = 2.0
+    leader.LEASE_S, leader.RENEW_EVERY_S = 10.0, 0.5
     ticker.ASK_EVERY_S = 0.5
     ticker.DUE_RUNS, ticker.DUE_RUNS_EVERY_S = "tests.zcplatform.work.hand_out", 0.1
     manage()

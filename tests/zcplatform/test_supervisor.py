@@ -1,6 +1,7 @@
 """``serve`` with real processes on a real database: killed, silenced, drained, and started twice."""
 
 import os
+import shutil
 import signal
 import socket
 import urllib.error
@@ -14,7 +15,7 @@ from django.core.management import CommandError, call_command
 
 from tests.zcplatform.serving import Home, children_of, runs, tree_of, wait_for
 from vault.services import create_keyring
-from zcplatform import startup, supervisor, ticker
+from zcplatform import leader, startup, supervisor, ticker
 from zcplatform.programs import Program
 
 READY = ("workers of runs: 2", "workers of sweeps: 3")
@@ -88,6 +89,39 @@ def test_r18_one_serve_per_home_and_a_killed_one_leaves_only_the_agents(home, se
     wait_for(lambda: not any(map(runs, everything)), "every child ends")
     assert runs(agent)
     os.kill(agent, signal.SIGKILL)
+
+
+def test_r18_of_two_control_planes_on_one_database_one_works_and_a_frozen_one_is_overtaken_and_ends(tmp_path):
+    """A copy of the home, as on a copied host: it shares keys, id and database, and not the lock of the folder."""
+    (tmp_path / "first").mkdir()
+    first = Home(tmp_path / "first")
+    shutil.copytree(first.folder, tmp_path / "second")
+    second = Home(tmp_path / "second", DATABASE_URL=f"sqlite:///{first.folder}/zcplatform.db")
+    with first.serve("--no-web") as one, second.serve("--no-web") as other:
+        one_or_other = wait_for(lambda: [s for s in (one, other) if s.process.poll() is not None], "one refuses")
+        assert [s.process.returncode for s in one_or_other] == [2]
+        (refused,) = one_or_other
+        working = other if refused is one else one
+        said = f"serve already runs the workers of this database ({socket.gethostname()[:60]}/"
+        assert said in refused.log.read_text() and f"{working.home.folder})" in refused.log.read_text()
+        working.wait_until_said(*READY)
+        os.kill(working.pid, signal.SIGSTOP)
+        with refused.home.serve("--no-web") as next_one:
+            next_one.wait_until_said("waiting for the lease of", *READY)
+            os.kill(working.pid, signal.SIGCONT)
+            assert working.process.wait(timeout=60) == 2
+            assert "Another serve has taken over" in working.log.read_text()
+            assert next_one.process.poll() is None
+            wait_for(next_one.home.give("runs", "afterwards").exists, "and it works")
+
+
+def test_r18_a_lease_that_was_given_back_keeps_nobody_waiting(complete, settings, tmp_path):
+    leader.Lead().take(pytest.fail)
+    last = leader.Lead()
+    last.take(pytest.fail)  # the same home, whose own lock says that the first is dead
+    last.give_back()
+    settings.HOME = tmp_path / "another"
+    leader.Lead().take(pytest.fail)
 
 
 def test_r19_sigterm_finishes_what_is_under_way(home):  # on a home whose last serve was killed

@@ -89,7 +89,7 @@ def differences() -> Looked:
             difference = item.difference
             whose = difference.slug or difference.detail or difference.tenant
             if difference.what == "agent_unknown":
-                what = f"{whose} bears this installation's label and belongs to no tenant."
+                what = f"{whose} bears this installation's label and belongs to no tenant that was brought up."
                 yield "error", what, "Look at it, then remove it; reconcile stops it."
             else:
                 yield "warning", f"{whose}: {difference.what}", "Run: zcplatform reconcile"

@@ -13,11 +13,11 @@ from django.db import connections
 from monitoring.heartbeats import CLUSTERS
 from tenants.egress.upkeep import guards_networks
 from tenants.routing.addresses import listen_address
-from zcplatform import programs, schedules, startup
+from zcplatform import leader, programs, schedules, startup
 from zcplatform.lib import swap
 from zcplatform.lib.errors import Misconfigured, ZCError
 from zcplatform.supervisor import Supervisor
-from zcplatform.ticker import Ticker
+from zcplatform.ticker import Duty, Ticker
 
 log = logging.getLogger(__name__)
 
@@ -43,11 +43,16 @@ class Command(BaseCommand):
             startup.check()
             locks = [startup.lock(role) for role in roles]
             wanted = self._programs(roles, options["bind"], options["port"])
+            lead = leader.Lead() if "workers" in roles else None
+            if lead:
+                lead.take(self._say)
         except Misconfigured as error:
             raise CommandError(error.message, returncode=2) from error
-        self._run(wanted)
+        self._run(wanted, lead)
         for lock in locks:
             lock.close()
+        if lead and lead.lost:
+            raise CommandError("Another serve has taken over the workers of this database.", returncode=2)
 
     def _programs(self, roles: list[str], bind: str, port: int) -> list[programs.Program]:
         wanted = [programs.cluster(name) for name in CLUSTERS] if "workers" in roles else []
@@ -62,10 +67,11 @@ class Command(BaseCommand):
                 wanted.append(programs.caddy())
         return wanted
 
-    def _run(self, wanted: list[programs.Program]) -> None:
+    def _run(self, wanted: list[programs.Program], lead: leader.Lead | None) -> None:
         pulses = [program.pulse for program in wanted if program.pulse]
-        ticker = Ticker(pulses)
-        if pulses:
+        duties = [Duty("the lease on the workers", lead.renew, leader.RENEW_EVERY_S)] if lead else []
+        ticker = Ticker(pulses, duties)
+        if lead:
             schedules.ensure()
             ticker.start()
         connections.close_all()
@@ -73,6 +79,8 @@ class Command(BaseCommand):
             Supervisor(wanted, self._say, self._forget_earlier_state).run()
         finally:
             ticker.stop()
+            if lead:
+                lead.give_back()
 
     def _forget_earlier_state(self) -> None:
         """What a restore or an upgrade replaced was kept for the case that this start would fail."""
