@@ -40,7 +40,7 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
 
 def _add_errors(operation: dict[str, Any]) -> None:
     statuses = {400, 422} if operation.get("parameters") or "requestBody" in operation else set()
-    statuses |= {401, 403, 429} if "security" in operation else set()
+    statuses |= {400, 401, 403, 429} if "security" in operation else set()
     if "requestBody" in operation:
         statuses.add(413)
     if any(parameter.get("name") == "Idempotency-Key" for parameter in operation["parameters"]):

@@ -7,13 +7,14 @@ from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
+from django.conf import settings
 from django.db import connection, transaction
 from django.test import Client
 
 from accounts import api_keys, logins, tokens
 from accounts.models import ApiKey, Role
 from accounts.permissions import ROLES
-from accounts.rates import permits
+from accounts.rates import limiter, permits
 from monitoring.alerting.contacts import create_notifier
 from monitoring.alerting.models import Alert, AlertRule, Silence
 from tenants import access_tokens, configuration, services
@@ -209,7 +210,7 @@ def ids(acme, people) -> dict[str, str]:
 
 
 class Undone:
-    """What happens inside is rolled back at the end."""
+    """What happens inside is rolled back at the end; what Redis counted, forgotten."""
 
     def __enter__(self):
         self.atomic = transaction.atomic()
@@ -218,6 +219,8 @@ class Undone:
     def __exit__(self, *error):
         connection.set_rollback(True) if error[0] is None else None
         self.atomic.__exit__(*error)
+        if settings.REDIS_URL:
+            limiter.storage.reset()
 
 
 __all__ = ["KEY", "Api", "Member", "Undone", "access_tokens", "as_user", "bearer_of", "configuration", "ids_of"]
