@@ -18,7 +18,7 @@ from tests.ports import CONTAINERS
 from tests.test_story import without_the_suite
 from tests.zcplatform.serving import wait_for
 
-pytestmark = [pytest.mark.docker, pytest.mark.caddy, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.docker, pytest.mark.caddy, pytest.mark.slow, pytest.mark.timeout(600)]
 GUIDE = ROOT / "docs" / "operations" / "install.md"
 WEB, CADDY = 18_280, 18_643
 # What the guide tells the reader to edit.

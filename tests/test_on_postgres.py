@@ -17,7 +17,7 @@ from tests.test_story import without_the_suite
 from tests.zcplatform.serving import wait_for
 from zcplatform.demo import Demo
 
-pytestmark = [pytest.mark.postgres, pytest.mark.redis, pytest.mark.caddy, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.postgres, pytest.mark.redis, pytest.mark.caddy, pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 class OnPostgres(Demo):

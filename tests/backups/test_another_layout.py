@@ -13,7 +13,7 @@ import pytest
 from tests.backups.place import Place
 from tests.ports import CONTAINERS
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(600)]
 SETTINGS = {
     "RUNTIME": "docker",
     "ROUTER": "direct",

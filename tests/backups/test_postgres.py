@@ -11,7 +11,7 @@ import pytest
 from tests import postgres, processes
 from tests.backups.place import Place, some_slow
 
-pytestmark = pytest.mark.postgres
+pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

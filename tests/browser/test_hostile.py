@@ -9,7 +9,7 @@ import pytest
 
 from tests.browser import cast, chrome, poison
 
-pytestmark = [pytest.mark.chromium, pytest.mark.timeout(1_800)]
+pytestmark = [pytest.mark.chromium, pytest.mark.slow, pytest.mark.timeout(1_800)]
 HOSTILE = "img[src=x], svg[onload], b[hx-get], script:not([src]):not([type='application/json'])"
 WALK = """async () => {
   const links = [...document.querySelectorAll("a[data-dialog]")].filter((link) => link.checkVisibility());

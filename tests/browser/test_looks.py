@@ -7,7 +7,7 @@ import pytest
 
 from tests.browser import cast, chrome
 
-pytestmark = [pytest.mark.chromium, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.chromium, pytest.mark.slow, pytest.mark.timeout(900)]
 MODES = {"light": (chrome.DESKTOP, "light"), "dark": (chrome.DESKTOP, "dark"), "phone": (chrome.PHONE, "light")}
 
 

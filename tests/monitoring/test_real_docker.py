@@ -34,7 +34,7 @@ from tests.tenants.runtimes.contract import until
 from zcplatform.lib import clock
 from zcplatform.lib.actors import OPERATOR
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
 SOCKET = "/var/run/docker.sock"
 PATIENCE_S = 120
 

@@ -135,7 +135,10 @@ def test_r3_a_damaged_database_is_not_served_and_the_newest_backup_is_named(old)
     assert str(backups(old)[-1]) in said
 
 
-@pytest.mark.parametrize("first", ["", "touch", "doctor", "backup", "rotate-key", "restore-drill"])
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in ("touch", "backup", "rotate-key", "restore-drill")]
+
+
+@pytest.mark.parametrize("first", ["", "doctor", *OTHERS])
 def test_r3_a_database_that_is_gone_is_never_begun_anew(old, first):
     """Whatever was called first: SQLite makes an empty file for who opens one that is not there."""
     old.do("upgrade")
