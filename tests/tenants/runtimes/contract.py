@@ -315,6 +315,8 @@ class RuntimeContract:
         spec = bench.make_spec()
         handle = bench.runtime.create(spec)
         with closing(socket.socket()) as stranger:
+            # A connection of an earlier test that has just ended may still stand at the port.
+            stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             stranger.bind(("127.0.0.1", spec.port))
             stranger.listen()
             with pytest.raises(RunFailed) as failed:
