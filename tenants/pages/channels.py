@@ -17,8 +17,8 @@ from tenants.agents import agent_kind
 from tenants.channels import CHANNELS, ChannelKind
 from tenants.models import Channel, Tenant
 from tenants.pages.configuration import stored
-from tenants.pages.frame import Viewer, address, show, tenant_page
-from zcplatform.lib.errors import NotFound, ZCError
+from tenants.pages.frame import Viewer, address, own, show, tenant_page
+from zcplatform.lib.errors import ZCError
 
 
 @tenant_page("channels.view")
@@ -112,8 +112,4 @@ def remove_view(request: HttpRequest, tenant: Tenant, viewer: Viewer, channel: U
 
 def find(tenant: Tenant, public_id: UUID) -> Channel:
     """NotFound for another tenant's channel, as for one that is none."""
-    row = Channel.objects.filter(tenant=tenant, public_id=public_id).first()
-    if row is None:
-        raise NotFound
-    row.tenant = tenant
-    return row
+    return own(Channel.objects.all(), tenant, public_id)

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, wraps
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
+from uuid import UUID
 
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -29,6 +31,7 @@ from zcplatform.lib.actors import Actor
 from zcplatform.lib.errors import Forbidden, NotFound
 
 View = Callable[..., HttpResponse]
+Row = TypeVar("Row", bound=Model)
 MOVING = (Status.DEPLOYING, Status.DELETING)
 
 TABS = (
@@ -194,3 +197,12 @@ def needs_step_up(verb: Verb) -> bool:
 def said(verb: Verb, tenant: Tenant) -> str:
     """What is true right after an act was accepted: that it was asked for."""
     return _("%(what)s for %(tenant)s.") % {"what": _(verb.done), "tenant": tenant.slug}
+
+
+def own(rows: QuerySet[Row], tenant: Tenant, public_id: UUID) -> Row:
+    """That one of the tenant's rows. NotFound for another tenant's, as for one that is none."""
+    row = rows.filter(tenant=tenant, public_id=public_id).first()
+    if row is None:
+        raise NotFound
+    row.tenant = tenant  # type: ignore[attr-defined]
+    return row

@@ -16,8 +16,8 @@ from tenants import invitations, membership
 from tenants.admin.members import role_choices
 from tenants.api.invitations import MAILS
 from tenants.models import Invitation, Member, Tenant
-from tenants.pages.frame import Viewer, address, show, tenant_page, to_step_up
-from zcplatform.lib.errors import InvalidField, NotFound, ZCError
+from tenants.pages.frame import Viewer, address, own, show, tenant_page, to_step_up
+from zcplatform.lib.errors import InvalidField, ZCError
 
 ABOUT = {
     "viewer": "sees everything but logs, changes nothing",
@@ -112,10 +112,7 @@ def remove_view(request: HttpRequest, tenant: Tenant, viewer: Viewer, member: UU
 @tenant_page("members.update", "POST")
 def revoke_view(request: HttpRequest, tenant: Tenant, viewer: Viewer, invitation: UUID) -> HttpResponse:
     """Take an open invitation back."""
-    found = Invitation.objects.filter(tenant=tenant, public_id=invitation).first()
-    if found is None:
-        raise NotFound
-    found.tenant = tenant
+    found = own(Invitation.objects.all(), tenant, invitation)
     try:
         invitations.revoke(actor=viewer.actor, invitation=found)
         messages.success(request, _("The invitation of %(email)s is taken back.") % {"email": found.email})
@@ -126,8 +123,4 @@ def revoke_view(request: HttpRequest, tenant: Tenant, viewer: Viewer, invitation
 
 def find(tenant: Tenant, public_id: UUID) -> Member:
     """NotFound for another tenant's member, as for one that is none."""
-    row = Member.objects.select_related("user").filter(tenant=tenant, public_id=public_id).first()
-    if row is None:
-        raise NotFound
-    row.tenant = tenant
-    return row
+    return own(Member.objects.select_related("user"), tenant, public_id)

@@ -20,12 +20,12 @@ from monitoring.alerting.ownership import ABILITY, managed_by, theirs
 from monitoring.alerting.pages.forms import SilenceForm
 from tenants.admin.site import refused_in
 from tenants.models import Tenant
-from tenants.pages.frame import Viewer, actor_of, address, show, signed_in, tenant_page
+from tenants.pages.frame import Viewer, actor_of, address, own, show, signed_in, tenant_page
 from tenants.pages.ownership import asked
 from tenants.pages.paging import page_of
 from tenants.states import Status
 from zcplatform.lib import clock
-from zcplatform.lib.errors import NotFound, ZCError
+from zcplatform.lib.errors import ZCError
 
 MOST = 100
 """Open alerts on one page; of one rule and tenant there is at most one."""
@@ -82,10 +82,7 @@ def _quiet(alert: Alert, silences: list[Silence]) -> Silence | None:
 @tenant_page(ABILITY, "POST")
 def ack_view(request: HttpRequest, tenant: Tenant, viewer: Viewer, alert: UUID) -> HttpResponse:
     """Somebody looks after it: no more repeats."""
-    row = Alert.objects.filter(tenant=tenant, public_id=alert).first()
-    if row is None:
-        raise NotFound
-    row.tenant = tenant
+    row = own(Alert.objects.all(), tenant, alert)
     try:
         services.acknowledge(actor=viewer.actor, alert=row)
         messages.success(request, _("%(alert)s: no more repeats; its end is still told.") % {"alert": row.name})
@@ -124,10 +121,7 @@ def silence_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpRe
 @tenant_page(ABILITY, "POST")
 def lift_view(request: HttpRequest, tenant: Tenant, viewer: Viewer, silence: UUID) -> HttpResponse:
     """Speak again."""
-    row = tenant.silences.filter(public_id=silence).first()
-    if row is None:
-        raise NotFound
-    row.tenant = tenant
+    row = own(Silence.objects.all(), tenant, silence)
     services.unsilence(actor=viewer.actor, silence=row)
     messages.success(request, _("The silence is lifted."))
     return redirect(address(tenant, "alerts"))

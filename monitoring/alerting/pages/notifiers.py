@@ -19,9 +19,9 @@ from monitoring.alerting.notifiers.base import NotifierKind
 from monitoring.alerting.ownership import ABILITY
 from tenants.admin.site import refused_in
 from tenants.models import Tenant
-from tenants.pages.frame import Viewer, address, show, tenant_page
+from tenants.pages.frame import Viewer, address, own, show, tenant_page
 from tenants.pages.ownership import asked
-from zcplatform.lib.errors import NotFound, ZCError
+from zcplatform.lib.errors import ZCError
 
 LOG = 20
 
@@ -139,8 +139,4 @@ def _asked(request: HttpRequest, tenant: Tenant, viewer: Viewer, form: NotifierF
 
 
 def _find(tenant: Tenant, public_id: UUID) -> Notifier:
-    row = Notifier.objects.select_related("secret").filter(tenant=tenant, public_id=public_id).first()
-    if row is None:
-        raise NotFound
-    row.tenant = tenant
-    return row
+    return own(Notifier.objects.select_related("secret"), tenant, public_id)

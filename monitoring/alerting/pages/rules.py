@@ -20,9 +20,9 @@ from monitoring.alerting.ownership import ABILITY
 from monitoring.alerting.pages.forms import RuleForm
 from tenants.admin.site import refused_in
 from tenants.models import Tenant
-from tenants.pages.frame import Viewer, address, show, tenant_page
+from tenants.pages.frame import Viewer, address, own, show, tenant_page
 from tenants.pages.ownership import asked
-from zcplatform.lib.errors import NotFound, ZCError
+from zcplatform.lib.errors import ZCError
 
 
 @tenant_page(ABILITY)
@@ -55,7 +55,7 @@ def add_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpRespon
 @tenant_page(ABILITY, "GET", "HEAD", "POST")
 def change_view(request: HttpRequest, tenant: Tenant, viewer: Viewer, rule: UUID) -> HttpResponse:
     """GET the form; POST stores what was changed."""
-    row = _own(tenant, rule)
+    row = own(AlertRule.objects.all(), tenant, rule)
     form = RuleForm(request.POST if request.method == "POST" else None, rule=row)
     if request.method == "POST" and form.is_valid():
         with refused_in(form):
@@ -70,7 +70,7 @@ def change_view(request: HttpRequest, tenant: Tenant, viewer: Viewer, rule: UUID
 @tenant_page(ABILITY, "GET", "HEAD", "POST")
 def delete_view(request: HttpRequest, tenant: Tenant, viewer: Viewer, rule: UUID) -> HttpResponse:
     """GET asks; POST deletes the rule."""
-    row = _own(tenant, rule)
+    row = own(AlertRule.objects.all(), tenant, rule)
     if request.method == "POST":
         try:
             services.delete_rule(actor=viewer.actor, rule=row)
@@ -86,14 +86,6 @@ def delete_view(request: HttpRequest, tenant: Tenant, viewer: Viewer, rule: UUID
         "back": address(tenant, "alert_rule", row.public_id),
     }
     return show(request, "confirm.html", tenant, viewer, "alerts", **context)
-
-
-def _own(tenant: Tenant, public_id: UUID) -> AlertRule:
-    row = AlertRule.objects.filter(tenant=tenant, public_id=public_id).first()
-    if row is None:
-        raise NotFound
-    row.tenant = tenant
-    return row
 
 
 def _form(request: HttpRequest, tenant: Tenant, viewer: Viewer, form: RuleForm, **context: Any) -> HttpResponse:
