@@ -165,17 +165,16 @@ def opened(mail: Mail) -> Letter:
 
 
 def _finish(mail: Mail, epoch: int, **values: object) -> None:
-    rows = Mail.objects.all()
-    claims.release(rows, pk=mail.pk, epoch=epoch, sealed_text="", attempts=mail.attempts + 1, **values)
+    held = claims.held(Mail.objects.all(), pk=mail.pk, epoch=epoch)
+    claims.release(held, sealed_text="", attempts=mail.attempts + 1, **values)
 
 
 def _put_off(mail: Mail, epoch: int, why: str) -> None:
     """This mail by its own count of attempts, and everything else that is due by the first wait."""
     now = clock.now()
     next_at = now + wait_after(mail.attempts)
-    claims.release(
-        Mail.objects.all(), pk=mail.pk, epoch=epoch, attempts=mail.attempts + 1, next_attempt_at=next_at, error=why
-    )
+    held = claims.held(Mail.objects.all(), pk=mail.pk, epoch=epoch)
+    claims.release(held, attempts=mail.attempts + 1, next_attempt_at=next_at, error=why)
     _waiting().filter(next_attempt_at__lt=now + FIRST_WAIT).update(next_attempt_at=now + FIRST_WAIT)
 
 

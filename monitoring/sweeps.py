@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 
 from monitoring.models import Sweep
@@ -50,12 +50,17 @@ class Turn:
     lease_s: float
     since: datetime | None
 
+    @property
+    def held(self) -> QuerySet[Sweep]:
+        """The sweep's row while the turn is ours."""
+        return claims.held(Sweep.objects.all(), pk=self.sweep_id, epoch=self.number)
+
     @contextmanager
     def writing(self) -> Iterator[None]:
         """A transaction that only commits while the turn is ours; raises Overtaken otherwise."""
         with transaction.atomic():
             # First of all: on PostgreSQL this locks the sweep's row until the commit.
-            if not claims.renew(Sweep.objects.all(), pk=self.sweep_id, epoch=self.number, seconds=self.lease_s):
+            if not claims.renew(self.held, seconds=self.lease_s):
                 raise Overtaken
             yield
 
@@ -111,10 +116,4 @@ def _lag_ms(before: datetime | None, now: datetime | None, every_s: float) -> in
 
 
 def _finish(turn: Turn, began: float, **facts: object) -> None:
-    claims.release(
-        Sweep.objects.all(),
-        pk=turn.sweep_id,
-        epoch=turn.number,
-        duration_ms=round((time.monotonic() - began) * 1000),
-        **facts,
-    )
+    claims.release(turn.held, duration_ms=round((time.monotonic() - began) * 1000), **facts)

@@ -110,7 +110,7 @@ def sweep() -> int:
         try:
             total += _sweep_node(node)
         finally:
-            claims.release(Node.objects.all(), pk=node.pk, epoch=epoch)
+            claims.release(claims.held(Node.objects.all(), pk=node.pk, epoch=epoch))
     upkeep.keep_firewall()
     return total + len(sync_routes())
 

@@ -60,7 +60,8 @@ class Lead:
     def renew(self) -> None:
         """Keep the lease. When somebody has taken it meanwhile, this whole process is asked to end."""
         row = Leader.objects.get(name=NAME)
-        if self.lost or claims.renew(Leader.objects.all(), pk=row.pk, epoch=self.epoch, seconds=LEASE_S):
+        held = claims.held(Leader.objects.all(), pk=row.pk, epoch=self.epoch)
+        if self.lost or claims.renew(held, seconds=LEASE_S):
             return
         self.lost = True
         log.error("the workers of this database are run by %s now; ending", row.lease_owner)

@@ -74,16 +74,16 @@ def _empty(notifier_id: int, until: float) -> int:
     epoch = claims.claim(rows, pk=notifier_id, owner=owner, seconds=LEASE_S)
     if epoch is None:
         return 0
-    sent = 0
+    held, sent = claims.held(rows, pk=notifier_id, epoch=epoch), 0
     try:
         for delivery in _due(notifier_id):
-            ours = time.monotonic() < until and claims.renew(rows, pk=notifier_id, epoch=epoch, seconds=LEASE_S)
+            ours = time.monotonic() < until and claims.renew(held, seconds=LEASE_S)
             state = _attempt(delivery) if ours else ""
             if state in ("", Delivery.State.QUEUED):
                 break
             sent += state == Delivery.State.SENT
     finally:
-        claims.release(rows, pk=notifier_id, epoch=epoch)
+        claims.release(held)
     return sent
 
 

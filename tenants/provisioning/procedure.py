@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from django.db import transaction
+from django.db.models import QuerySet
 
 from tenants.models import Run, StepRecord
 from tenants.states import Reason, RunStatus
@@ -53,12 +55,17 @@ class Context:
     untouched: bool = False
     """After a failure: what was there before goes on as it was. Set by the procedure's ``settle``."""
 
+    @cached_property
+    def held(self) -> QuerySet[Run]:
+        """The run's row while its lease is ours: asked for before every act and write."""
+        return claims.held(Run.objects.filter(status=RunStatus.RUNNING), pk=self.run.pk, epoch=self.epoch)
+
     def check(self) -> None:
         """Called before each side effect outside the database: LeaseLost when the run is no longer ours.
 
         Only reads: the lease is renewed by every write of the run and by a thread while a step takes long.
         """
-        if not claims.holds(ours(), pk=self.run.pk, epoch=self.epoch):
+        if not claims.holds(self.held):
             raise LeaseLost
         failpoint(f"{self.run.kind}.{self.doing}.checked")
 
@@ -78,7 +85,7 @@ class Context:
         failpoint(f"{self.run.kind}.{self.doing}.writing")
         with transaction.atomic():
             # First of all: on PostgreSQL this locks the run's row until the commit.
-            if not claims.renew(ours(), pk=self.run.pk, epoch=self.epoch, seconds=LEASE_S):
+            if not claims.renew(self.held, seconds=LEASE_S):
                 raise LeaseLost
             if self.unsaved is not None:
                 self.unsaved.save()
@@ -127,8 +134,3 @@ class Procedure:
     def on_wait(self, ctx: Context, reason: Reason, detail: str) -> None: ...
     def on_success(self, ctx: Context) -> None: ...
     def on_failure(self, ctx: Context) -> None: ...
-
-
-def ours() -> Any:
-    """The rows that a worker may hold a lease of."""
-    return Run.objects.filter(status=RunStatus.RUNNING)

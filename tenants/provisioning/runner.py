@@ -23,7 +23,7 @@ from django.db.models.functions import Now
 
 from tenants.models import Run, StepRecord
 from tenants.provisioning import procedure as procedures
-from tenants.provisioning.procedure import ERROR_CAP, Context, LeaseLost, Park, Procedure, Rewind, Step, ours
+from tenants.provisioning.procedure import ERROR_CAP, Context, LeaseLost, Park, Procedure, Rewind, Step
 from tenants.provisioning.undo import undo
 from tenants.states import Phase, Reason, RunStatus, StepStatus
 from zcplatform.lib import claims, clock
@@ -85,7 +85,7 @@ def _renewing(ctx: Context) -> Iterator[None]:
         try:
             while not done.wait(RENEW_S):
                 try:
-                    if not claims.renew(ours(), pk=ctx.run.pk, epoch=ctx.epoch, seconds=procedures.LEASE_S):
+                    if not claims.renew(ctx.held, seconds=procedures.LEASE_S):
                         return
                 except OperationalError:
                     log.warning("lease not renewed, trying again", extra={"run": str(ctx.run.public_id)})

@@ -33,21 +33,22 @@ def claim(rows: QuerySet[M], *, pk: int, owner: str, seconds: float, **also: obj
     return rows.model._default_manager.filter(pk=pk, lease_owner=owner).values_list("epoch", flat=True).first()
 
 
-def renew(rows: QuerySet[M], *, pk: int, epoch: int, seconds: float) -> bool:
+def held(rows: QuerySet[M], *, pk: int, epoch: int) -> QuerySet[M]:
+    """Row ``pk`` for as long as the lease of this epoch was neither given back nor taken by another. Who writes often
+    keeps it: making the query costs more than sending it."""
+    return rows.filter(pk=pk, epoch=epoch, lease_until__isnull=False)
+
+
+def renew(held: QuerySet[M], *, seconds: float) -> bool:
     """Extend a lease that is still ours; False when it was overtaken."""
-    return (
-        rows.filter(pk=pk, epoch=epoch, lease_until__isnull=False).update(
-            lease_until=Now() + timedelta(seconds=seconds)
-        )
-        == 1
-    )
+    return held.update(lease_until=Now() + timedelta(seconds=seconds)) == 1
 
 
-def holds(rows: QuerySet[M], *, pk: int, epoch: int) -> bool:
+def holds(held: QuerySet[M]) -> bool:
     """Whether the lease is still ours and has not run out; changes nothing."""
-    return rows.filter(pk=pk, epoch=epoch, lease_until__gt=Now()).exists()
+    return held.filter(lease_until__gt=Now()).exists()
 
 
-def release(rows: QuerySet[M], *, pk: int, epoch: int, **also: object) -> bool:
+def release(held: QuerySet[M], **also: object) -> bool:
     """Give a lease back; False when it was no longer ours, and then nothing is written."""
-    return rows.filter(pk=pk, epoch=epoch).update(lease_until=None, **also) == 1
+    return held.update(lease_until=None, **also) == 1
