@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 from contextlib import ExitStack
+from ipaddress import IPv6Address
 from pathlib import Path
 
 import pytest
@@ -185,6 +186,30 @@ def test_g12_no_mode_reaches_metadata_the_lan_the_host_or_other_tenants(home, ho
     before = len(world.seen())
     assert reached(home, mode, forbidden(home, mode, host)) == []
     assert world.seen()[before:] == [], "not even a packet without an answer"
+
+
+@pytest.fixture
+def host_ipv6(home):
+    """A listener on every IPv6 address of the host: its port, and the addresses that a neighbour on a tenant's bridge
+    could try, each with the bridge where it means something there only."""
+    bridges = bridge_mark((home.folder / "instance.id").read_text().strip())
+    lines = [line.split() for line in Path("/proc/net/if_inet6").read_text().splitlines()]
+    found = {(IPv6Address(int(digits, 16)), device) for digits, _, _, _, _, device in lines if device != "lo"}
+    with socket.create_server(("::", 0), family=socket.AF_INET6) as listener:
+        linked = [(ip, device) for ip, device in found if ip.is_link_local and device.startswith(bridges)]
+        beyond = [(ip, "") for ip, _ in found if not ip.is_link_local]
+        yield listener.getsockname()[1], linked + beyond
+
+
+@pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this host has no IPv6")
+@pytest.mark.parametrize("mode", MODES)
+def test_g12_no_mode_reaches_the_host_by_ipv6(home, host_ipv6, mode):
+    port, addresses = host_ipv6
+    assert any(device for _, device in addresses), "the bridges have an address each"
+    for address, device in addresses:  # else the probes below would prove nothing
+        socket.create_connection((f"{address}%{device}" if device else str(address), port), timeout=5).close()
+    targets = [("tcp", f"{address}%eth0" if device else str(address), port) for address, device in addresses]
+    assert reached(home, mode, targets) == []
 
 
 def test_g12_in_the_mode_gateway_nothing_goes_out_but_to_the_model(home, world):
