@@ -146,6 +146,16 @@ def test_what_settings_name_is_there_in_the_containers():
     assert "/etc/zcplatform:/etc/zcplatform:ro" in services["web"]["volumes"]
 
 
+def test_the_first_command_finds_the_database_of_the_profile():
+    """``bootstrap`` runs before anything was brought up, and without the profile there is nothing to wait for."""
+    services = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())["services"]
+    for name in ("web", "workers"):
+        needed = services[name]["depends_on"]
+        assert needed["postgres"] == {"condition": "service_healthy", "required": False}
+        assert needed["redis"] == {"condition": "service_started", "required": False}
+    assert services["postgres"]["healthcheck"]["test"][:4] == ["CMD", "pg_isready", "-h", "127.0.0.1"]
+
+
 def test_who_makes_a_socket_may_write_to_its_folder():
     """A plain volume belongs to root, and no capability helps; Caddy as another user could not bind port 443."""
     compose = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())

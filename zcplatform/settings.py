@@ -194,7 +194,8 @@ except ValueError:  # its text may hold the password
     raise ImproperlyConfigured("ZCPLATFORM_DATABASE_URL: not the address of a database.") from None
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATABASES["default"]["ENGINE"] = "zcplatform.lib.sqlite3"  # Django's, with turns for the writers
-    DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS
+    # The vault's key is made after the database: where there is one, a database that is not there is lost.
+    DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS | {"must_exist": VAULT_KEY_FILE.exists()}
 REDIS_URL = env.redis_url("REDIS_URL")  # where the windows of the rate limits are; empty: in the database
 
 # --- backups ---------------------------------------------------------------------------------------------

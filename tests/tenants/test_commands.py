@@ -231,7 +231,8 @@ def test_a_database_that_is_not_there_is_said_and_ends_with_1(monkeypatch):
     done = manage("start", "acme")
     assert done.code == 1
     assert done.err == (
-        "The database can't be used: no such table: tenants. A new installation needs: zcplatform bootstrap"
+        "The database can't be used: no such table: tenants. A new installation needs: zcplatform bootstrap; "
+        "one whose database is lost: zcplatform restore"
     )
 
 

@@ -295,7 +295,7 @@ def test_a_caddy_that_cuts_streams(sound, monkeypatch, version, cuts):
 def test_routes_that_differ_from_the_database(sound):
     sound.router.routes.clear()
     sound.router.routes["x"] = Route("x", "stranger", 1, ())
-    assert only("router") == ("warning", "2 routes differ from the database: route_missing, route_unknown.")
+    assert only("router") == ("warning", "2 routes not as the database says: route_missing, route_unknown.")
 
 
 def test_an_agent_that_went_down(sound):

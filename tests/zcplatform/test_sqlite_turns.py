@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from django.db import connection, connections, transaction
-from django.db.utils import IntegrityError, OperationalError
+from django.db.utils import ConnectionHandler, IntegrityError, OperationalError
 
 from accounts.models import ApiKey, RateWindow
 from tests import processes
@@ -550,3 +550,18 @@ def test_sixty_writers_of_four_processes_all_get_through_and_leave_no_turn_taken
     assert [processes.wait(child) for child in children] == [0] * 4
     assert RateWindow.objects.count() == 600
     assert is_free(connection.settings_dict["NAME"])
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_database_that_must_exist_is_never_made(tmp_path, exists):
+    path = tmp_path / "100%41 odd?#.db"
+    if exists:
+        made(path)
+    given = {"ENGINE": "zcplatform.lib.sqlite3", "NAME": str(path), "OPTIONS": {"must_exist": True}}
+    one = ConnectionHandler({"default": given})["default"]
+    if exists:
+        one.get_new_connection(one.get_connection_params()).close()
+    else:
+        with pytest.raises(OperationalError):
+            one.get_new_connection(one.get_connection_params())
+    assert path.exists() is exists

@@ -148,6 +148,7 @@ def test_r3_a_database_that_is_gone_is_never_begun_anew(old, first):
         path.touch()
     elif first:
         assert old.run(first).returncode == 1
+        assert not path.exists()
         assert len(backups(old)) == 1
     assert "It is not there" in refused(old)
     done = old.run("bootstrap", "--admin-email", "ops@example.test")
@@ -157,3 +158,25 @@ def test_r3_a_database_that_is_gone_is_never_begun_anew(old, first):
     assert f"The newest backup is {backups(old)[-1]}" in old.run("doctor").stdout
     old.do("restore", "--archive", str(backups(old)[-1]), "--yes")
     assert old.look()["secrets"] == {"first": "value of the first"}
+
+
+COMMANDS = ["audit-verify", "backup", "ensure-schedules", "login-link ops@example.test", "maintenance", "reconcile"]
+COMMANDS += ["restore-drill", "rotate-key", "rotate-key --status", "second-factor ops@example.test", "start acme"]
+
+
+@pytest.mark.parametrize("command", some_slow(COMMANDS, ["maintenance", "rotate-key"]))
+def test_no_command_leaves_a_file_where_the_database_was(old, command):
+    database = old.folder / "zcplatform.db"
+    for path in old.folder.glob("zcplatform.db*"):
+        path.unlink()
+    done = old.run(*command.split())
+    assert done.returncode == 1, done.stdout
+    assert done.stderr.splitlines()[-1].startswith("CommandError: "), done.stderr
+    assert not database.exists()
+
+
+def test_the_first_bootstrap_makes_the_database_and_the_next_does_not(tmp_path):
+    place = Place(tmp_path / "home").bootstrap()
+    (place.folder / "zcplatform.db").unlink()
+    done = place.run("bootstrap", "--admin-email", "ops@example.test")
+    assert (done.returncode, (place.folder / "zcplatform.db").exists()) == (1, False), done.stderr

@@ -20,6 +20,7 @@ from tenants.runtimes.base import EngineInfo
 from tenants.states import ACTIVE_RUN, RunStatus, Status
 from zcplatform.doctor.findings import Looked
 from zcplatform.lib.errors import DependencyDown
+from zcplatform.lib.words import count
 
 DOCKER_MIN = (29, 3, 1)
 CADDY_MIN = (2, 11)
@@ -76,7 +77,7 @@ def routing() -> Looked:
         what = f"Caddy {info.version} cuts open streams at every change of the routes."
         yield "warning", what, "Use 2.11 or newer; the extra “caddy” brings one."
     if found := reconcile.route_differences(result):
-        what = f"{len(found)} routes differ from the database: {', '.join(sorted({d.what for d in found}))}."
+        what = f"{count(len(found), 'route')} not as the database says: {', '.join(sorted({d.what for d in found}))}."
         yield "warning", what, "Run: zcplatform reconcile"
     else:
         yield "ok", f"{info.kind} {info.version}".rstrip() + " has every route", ""
@@ -104,7 +105,7 @@ def hardening() -> Looked:
         looked += 1
         for line in deviations(tenant):
             yield "error", f"{tenant.slug}: {line}", f"Run: zcplatform stop {tenant.slug}, and then start."
-    yield "ok", f"{looked} running agents compared with their specs", ""
+    yield "ok", f"{count(looked, 'running agent')} compared with what was asked for", ""
 
 
 def egress() -> Looked:

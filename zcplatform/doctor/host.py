@@ -28,6 +28,7 @@ from zcplatform.lib.errors import Misconfigured
 from zcplatform.lib.home import FOLDERS
 from zcplatform.lib.private_files import check_private
 from zcplatform.lib.sqlite3.base import SUFFIX
+from zcplatform.lib.words import count
 
 DISK_WARN, DISK_FULL = 0.80, 0.95
 SKEW_S = 2.0
@@ -177,7 +178,7 @@ def audit() -> Looked:
         todo = "Somebody wrote past the platform: keep the database as it is, and find out who."
         yield "error", verdict.fault.message, todo
     else:
-        yield "ok", f"{verdict.count} rows unbroken, walked in {time.monotonic() - began:.1f} s", ""
+        yield "ok", f"{count(verdict.count, 'row')} unbroken, walked in {time.monotonic() - began:.1f} s", ""
 
 
 def mail_queue() -> Looked:

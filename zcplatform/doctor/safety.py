@@ -13,6 +13,7 @@ from backups import folder, results, upkeep
 from zcplatform import schedules
 from zcplatform.doctor.findings import Looked
 from zcplatform.lib import swap
+from zcplatform.lib.words import count
 
 WAL_WARN_BYTES = 256 << 20
 STALE_HOME_S = 3_600
@@ -62,7 +63,7 @@ def leftovers() -> Looked:
     """What a restore or a killed act left behind, folders of no tenant, and a write-ahead log that only grows."""
     home = Path(settings.HOME)
     if kept := swap.kept(home):
-        what = f"The state before the last restore is still kept, in {len(kept)} files."
+        what = f"The state before the last restore is still kept, in {count(len(kept), 'file')}."
         yield "warning", what, "Start serve, which deletes it once it is healthy, or run: zcplatform restore --undo"
     for path in upkeep.temporary(home, older_than_s=STALE_HOME_S):
         yield "warning", f"{path} was left by something that was killed.", "Run: zcplatform maintenance"

@@ -106,5 +106,6 @@ def _database_fault(error: Exception) -> tuple[str, str]:
         return "storage_full", f"The database can't be written, probably for want of space on the disk: {error}."
     return (
         "database_unavailable",
-        f"The database can't be used: {error}. A new installation needs: zcplatform bootstrap",
+        f"The database can't be used: {error}. A new installation needs: zcplatform bootstrap; "
+        "one whose database is lost: zcplatform restore",
     )

@@ -137,6 +137,13 @@ class DatabaseWrapper(base.DatabaseWrapper):
     _database = ""
     _turn: weakref.finalize[Any, Any] | None = None
 
+    def get_connection_params(self) -> Any:
+        """With the option ``must_exist`` no file is made where there is none, which SQLite would do."""
+        params = super().get_connection_params()
+        if params.pop("must_exist", False):
+            params["database"] = f"{Path(params['database']).absolute().as_uri()}?mode=rw"
+        return params
+
     def get_new_connection(self, conn_params: Any) -> Any:
         connection = super().get_new_connection(conn_params)
         # One path for all names of a file; none for a database in memory, which nobody shares.
