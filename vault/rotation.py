@@ -23,6 +23,7 @@ from zcplatform.lib import clock
 from zcplatform.lib.actors import OPERATOR, Actor
 from zcplatform.lib.errors import Conflict, Misconfigured, NotFound, VaultError
 from zcplatform.lib.failpoints import failpoint
+from zcplatform.lib.text import counted
 
 Progress = Callable[[int, int], None]
 PASSES = 5
@@ -201,7 +202,8 @@ def _retire(ring: Keyring, actor: Actor) -> set[int]:
 def _refuse_removal(ring: Keyring, key: Key) -> None:
     needed = _needed(key.version)
     if needed or key.version == ring.newest.version:
-        message = f"Version {key.version} of the vault key is in use by {needed} secrets: rotate first."
+        why = f"is needed by {counted(needed, 'secret')}" if needed else "is the newest"
+        message = f"Version {key.version} of the vault key {why}: rotate first."
         raise Conflict(message, type="key_in_use", version=key.version, secrets=needed)
     if key.retired_at is None or KeyVersion.objects.filter(version=key.version, retired_at__isnull=True).exists():
         raise Conflict(f"Version {key.version} is not retired: rotate first.", type="key_not_retired")

@@ -30,7 +30,7 @@ def run(*arguments: str) -> tuple[str, CommandError | None]:
 
 def test_it_rotates_and_says_so(vault, put):
     put()
-    assert run() == ("Rotated to v2: 1 secrets re-encrypted\n", None)
+    assert run() == ("Rotated to v2: 1 secret re-encrypted\n", None)
     assert json.loads(run("--json")[0]) == {
         "version": 3,
         "resumed": False,
@@ -46,7 +46,7 @@ def test_the_status_is_shown_and_changes_nothing(vault, put):
     out, error = run("--status")
     assert error is None
     assert [line.split()[0] for line in out.splitlines()] == ["v1", "v2"]
-    assert "0 secrets  retired" in out and "1 secrets  in use" in out
+    assert "0 secrets  retired" in out and "1 secret  in use" in out
     assert json.loads(run("--status", "--json")[0])["current"] == 2
 
 

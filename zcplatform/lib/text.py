@@ -13,6 +13,11 @@ _REFUSED = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _DIRECTION = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 tenant``, ``0 tenants``: for what operators read, which is English; pages use ngettext."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def check_text(value: Any, *, field: str, max_length: int, required: bool = False) -> str:
     """``value`` without surrounding spaces. InvalidField naming ``field`` when it is no text, too long, empty
     although ``required``, or holds a control character, a lone surrogate, a line separator or a direction mark."""

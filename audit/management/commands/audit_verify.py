@@ -15,6 +15,7 @@ from audit.archiving import verify_export
 from audit.chain import Head
 from audit.services import verify_chain
 from zcplatform.lib.commands import PlatformCommand
+from zcplatform.lib.text import counted
 
 
 def _head(text: str) -> Head:
@@ -50,6 +51,6 @@ class Command(PlatformCommand):
             whose = (
                 "" if known is None else ", exported from this database" if known else ", not known to this database"
             )
-            self.stdout.write(f"{verdict.count} rows intact, head {verdict.head}{whose}")
+            self.stdout.write(f"{counted(verdict.count, 'row')} intact, head {verdict.head}{whose}")
         if fault:
             raise CommandError(f"{fault.message} ({fault.kind})", returncode=1)

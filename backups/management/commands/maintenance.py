@@ -6,6 +6,7 @@ from django.conf import settings
 
 from backups import upkeep
 from zcplatform.lib.commands import PlatformCommand
+from zcplatform.lib.text import counted
 
 
 class Command(PlatformCommand):
@@ -26,6 +27,6 @@ class Command(PlatformCommand):
             return
         freed = done["bytes_before"] - done["bytes_after"]
         removed = done["staged"] + done["temporary"] + done["trash"]
-        self.stdout.write(f"{removed} leftovers removed; the database takes {freed / 1e6:,.1f} MB less")
+        self.stdout.write(f"{counted(removed, 'leftover')} removed; the database takes {freed / 1e6:,.1f} MB less")
         if not done["log_written_back"]:
             self.stderr.write("Somebody is reading: part of the log could not be written back.")

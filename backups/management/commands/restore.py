@@ -9,6 +9,7 @@ from backups import services
 from backups.restoring import Restored
 from backups.telling import Telling
 from zcplatform.lib.commands import PlatformCommand
+from zcplatform.lib.text import counted
 
 
 class Command(PlatformCommand):
@@ -57,9 +58,9 @@ class Command(PlatformCommand):
         verb = "is sound" if options["verify_only"] else "is restored"
         self.stdout.write(f"{Path(restored.archive).name} of {restored.made_at[:19]} UTC, {restored.version}, {verb}.")
         if restored.migrated:
-            self.stdout.write(f"It was older: {len(restored.migrated)} migrations applied.")
+            self.stdout.write(f"It was older: {counted(len(restored.migrated), 'migration')} applied.")
         if restored.unreadable:
-            self.stderr.write(self.style.WARNING(f"{restored.unreadable} secrets in it do not open."))
+            self.stderr.write(self.style.WARNING(f"Of its secrets, {restored.unreadable} can't be opened."))
         if not options["verify_only"]:
             self.stdout.write(
                 "The earlier state is kept until serve has started; until then restore --undo brings it back.\n"

@@ -6,6 +6,7 @@ from typing import Any
 from backups import services
 from backups.telling import Telling
 from zcplatform.lib.commands import PlatformCommand
+from zcplatform.lib.text import counted
 
 
 class Command(PlatformCommand):
@@ -25,5 +26,5 @@ class Command(PlatformCommand):
             self.print_json(asdict(found))
         else:
             self.stdout.write(
-                f"{Path(found.archive).name} can be restored: {found.tenants} tenants, every secret opens."
+                f"{Path(found.archive).name} can be restored: {counted(found.tenants, 'tenant')}, every secret opens."
             )

@@ -8,6 +8,7 @@ from tenants.models import Node
 from tenants.states import RunStatus
 from zcplatform.lib.commands import PlatformCommand
 from zcplatform.lib.errors import DependencyDown
+from zcplatform.lib.text import counted
 
 
 class Command(PlatformCommand):
@@ -46,6 +47,5 @@ class Command(PlatformCommand):
         for line in failed:
             self.stderr.write(self.style.ERROR(line))
         verb = "found" if options["dry_run"] else "settled"
-        count = f"{len(differences)} difference{'' if len(differences) == 1 else 's'}"
-        self.stdout.write(f"{count} {verb}" if differences else "nothing differs")
+        self.stdout.write(f"{counted(len(differences), 'difference')} {verb}" if differences else "nothing differs")
         return None

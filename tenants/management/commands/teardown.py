@@ -11,6 +11,7 @@ from tenants.states import RunStatus, Status
 from tenants.status import save
 from zcplatform.lib import clock
 from zcplatform.lib.commands import PlatformCommand
+from zcplatform.lib.text import counted
 
 
 class Command(PlatformCommand):
@@ -22,9 +23,8 @@ class Command(PlatformCommand):
 
     def run(self, **options: Any) -> bool:
         tenants = list(Tenant.objects.alive())
-        question = (
-            f"This deletes {len(tenants)} tenants for good. Type the installation's id to go on: {settings.INSTANCE}"
-        )
+        what = f"This deletes {counted(len(tenants), 'tenant')} for good."
+        question = f"{what} Type the installation's id to go on: {settings.INSTANCE}"
         self.confirm(question, settings.INSTANCE, yes=options["yes"])
         runs = [services.delete(actor=self.actor, tenant=tenant, purge=True) for tenant in tenants]
         ended = [drive(run, None if options["json"] else Telling(self.stdout.write)) for run in runs]
@@ -36,7 +36,8 @@ class Command(PlatformCommand):
                 {"deleted": len(ended) - len(failed), "purged": sum(purged), "networks": networks, "failed": failed}
             )
         else:
-            self.stdout.write(f"{len(ended) - len(failed)} tenants deleted, {len(networks)} networks removed")
+            deleted = counted(len(ended) - len(failed), "tenant")
+            self.stdout.write(f"{deleted} deleted, {counted(len(networks), 'network')} removed")
         for line in failed:
             self.stderr.write(self.style.ERROR(line))
         return not failed

@@ -12,6 +12,7 @@ from django.core.management.base import CommandError
 from vault import services
 from zcplatform.lib.actors import OPERATOR
 from zcplatform.lib.commands import PlatformCommand
+from zcplatform.lib.text import counted
 
 UNREADABLE = 4
 
@@ -48,7 +49,7 @@ class Command(PlatformCommand):
             return
         for row in status["versions"]:
             state = f"retired {row['retired_at']}" if row["retired_at"] else "in use"
-            self.stdout.write(f"v{row['version']}  {row['fingerprint']}  {row['secrets']} secrets  {state}")
+            self.stdout.write(f"v{row['version']}  {row['fingerprint']}  {counted(row['secrets'], 'secret')}  {state}")
         if status["unfinished"]:
             self.stdout.write("A rotation is running." if status["running"] else "A rotation waits to be finished.")
 
@@ -64,10 +65,10 @@ class Command(PlatformCommand):
             self.stdout.write(json.dumps(asdict(result)))
         else:
             verb = "Finished the rotation to" if result.resumed else "Rotated to"
-            self.stdout.write(f"{verb} v{result.version}: {result.reencrypted} secrets re-encrypted")
+            self.stdout.write(f"{verb} v{result.version}: {counted(result.reencrypted, 'secret')} re-encrypted")
         if result.unreadable:
             names = ", ".join(result.unreadable[:10])
-            message = f"{len(result.unreadable)} secrets do not open; replace or delete them: {names}"
+            message = f"Not opened: {counted(len(result.unreadable), 'secret')}; replace or delete: {names}"
             raise CommandError(message, returncode=UNREADABLE)
 
     def _progress(self, done: int, total: int) -> None:

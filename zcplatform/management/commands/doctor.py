@@ -4,6 +4,7 @@ from typing import Any
 from zcplatform import doctor
 from zcplatform.doctor.findings import Finding
 from zcplatform.lib.commands import PlatformCommand
+from zcplatform.lib.text import counted
 
 MARKS = {"ok": "✓", "warning": "!", "error": "✗"}
 
@@ -20,7 +21,7 @@ class Command(PlatformCommand):
             return not errors
         for finding in findings:
             self._tell(finding)
-        self.stdout.write(f"{_count(errors, 'error')}, {_count(warnings, 'warning')}")
+        self.stdout.write(f"{counted(errors, 'error')}, {counted(warnings, 'warning')}")
         return not errors
 
     def _tell(self, finding: Finding) -> None:
@@ -28,7 +29,3 @@ class Command(PlatformCommand):
         self.stdout.write(f"{style(MARKS[finding.level])} {finding.check:<10} {finding.what}")
         if finding.todo:
             self.stdout.write(f"{'':<13}→ {finding.todo}")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
