@@ -28,12 +28,15 @@ def main() -> None:
                     page = opened.new_page()
                     for name, path in pages.items():
                         page.goto(served.url + path, wait_until="load")
-                        page.wait_for_timeout(300)
+                        _take(page, FOLDER / f"{name}-{mode}.png")
+                    for name, form in visits.FORMS.get(who, {}).items():
+                        form.send(page, served.url)
                         _take(page, FOLDER / f"{name}-{mode}.png")
 
 
 def _take(page: chrome.Page, path: Path) -> None:
     """The whole page, cut where it would be too long to look at."""
+    page.wait_for_timeout(300)
     height = min(page.evaluate("document.documentElement.scrollHeight"), TALLEST)
     width = page.viewport_size["width"] if page.viewport_size else 1280
     page.screenshot(path=path, full_page=True, clip={"x": 0, "y": 0, "width": width, "height": height})

@@ -30,4 +30,8 @@ def test_every_page_is_accessible_and_fits(stage, browser, mode):
             for name, path in (pages | more if who == "admin" else pages).items():
                 if faults := watched.faults(served.url + path):
                     found[name] = faults
+            for name, form in visits.FORMS.get(who, {}).items():
+                form.send(watched.page, served.url)
+                if faults := watched.faults_here():
+                    found[name] = faults
     assert found == {}

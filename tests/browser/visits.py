@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from playwright.sync_api import Browser, Page
@@ -18,9 +19,16 @@ REGISTERED = "import json; from tests.browser import cast; print(json.dumps(cast
 
 
 def pages(ids: dict[str, Any]) -> dict[str, dict[str, str]]:
-    """Paths by the name of the picture, by who looks."""
+    """Paths by the name of the picture, by who looks; first who may look for a few minutes only."""
     return {
-        "admin": cast.pages(ids),
+        "half in": {"second-factor": "/login/second-factor"},
+        "enrolled": {
+            "account-enrolled": "/account",
+            "step-up": "/login/again?next=/account",
+            "invitation-of-another": ids[INVITATION],
+        },
+        "code sent": {"login-code": "/login/code"},
+        "nobody": {"login": "/login", "login-link": ids[LINK], "login-link-dead": "/login/no-such-link"},
         "member": {"dashboard-member": "/", "forbidden": "/tenants/acme/logs", "may-not-create": "/new-tenant"},
         "invited": {
             "invitation": ids[INVITATION],
@@ -28,15 +36,45 @@ def pages(ids: dict[str, Any]) -> dict[str, dict[str, str]]:
             "tenants-empty": "/tenants/",
             "enrol": "/account/second-factor",
         },
-        "enrolled": {
-            "account-enrolled": "/account",
-            "step-up": "/login/again?next=/account",
-            "invitation-of-another": ids[INVITATION],
-        },
-        "half in": {"second-factor": "/login/second-factor"},
-        "code sent": {"login-code": "/login/code"},
-        "nobody": {"login": "/login", "login-link": ids[LINK], "login-link-dead": "/login/no-such-link"},
+        "admin": cast.pages(ids),
     }
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form that answers with a page of its own: what is filled in, by the field's id, and the button."""
+
+    path: str
+    button: str
+    fields: dict[str, str] = field(default_factory=dict)
+
+    def send(self, page: Page, url: str) -> None:
+        page.goto(url + self.path)
+        for name, value in self.fields.items():
+            page.locator(f"main #{name}").fill(value)
+        page.locator("main").get_by_role("button", name=self.button, exact=True).first.click()
+        page.wait_for_load_state()
+
+
+HOOK = {"id_name": "Pager", "id_url": "https://hooks.example.com/acme"}
+FORMS = {
+    "enrolled": {"recovery-codes": Form("/account", "Make new recovery codes")},
+    "code sent": {"login-code-wrong": Form("/login/code", "Log in", {"code": "000000"})},
+    "invited": {
+        "enrol-wrong": Form("/account/second-factor", "Enrol", {"code": "000000"}),
+        "api-key": Form("/account", "Make a key", {"id_name": "nightly report"}),
+    },
+    "admin": {
+        "new-tenant-token": Form("/new-tenant", "Make the draft", {"id_name": "Wayne"}),
+        "tenant-access-token": Form("/tenants/acme/access", "Make a token", {"token-name": "nightly report"}),
+        "notifier-secret": Form("/tenants/acme/alerts/notifiers/add/webhook", "Add notifier", HOOK),
+        "configuration-preview": Form(
+            "/tenants/acme/configuration", "Preview the change", {"id_extra_config": '{"faults": {"exit_code": 4}}'}
+        ),
+        "console-output": Form("/tenants/acme/console", "Run", {"typed": "id"}),
+    },
+}
+"""By who sends them, by the name of the picture."""
 
 
 def visitors(site: Site, browser: Browser) -> tuple[dict[str, Any], dict[str, str]]:
