@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -12,7 +14,16 @@ from audit.models import AuditEntry
 from zcplatform.lib.redact import MASK
 
 LONGEST = 200
+LABELS = (
+    *("ability", "agent", "argv", "by", "cause", "changed", "comparison", "count", "days", "email", "enabled", "error"),
+    *("expires at", "fields", "hold", "host", "hosts", "kind", "metric", "mode", "name", "note", "ok", "plan", "port"),
+    *("provider", "reason", "repeat", "revoked", "role", "rule", "severity", "threshold", "type", "until", "used at"),
+    *("what", "why"),
+)
+"""What details are called on a tenant's page; another name is told as it is."""
+Names = Mapping[str, Mapping[str, str]]
 _ID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}")
+_WORD = re.compile(r"[a-z]+_[a-z_]+")
 _MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)[\d:.]*(?:\+00:00|Z)")
 _SIGNS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
 
@@ -30,25 +41,36 @@ def subject(entry: AuditEntry) -> str:
     return " ".join(re.sub(rf":?{_ID.pattern}/?", " ", name).split())
 
 
-def detail(entry: AuditEntry) -> str:
-    """The row's detail in one line; what is nested, masked or an id is left out."""
-    parts = [(name, _plain(value)) for name, value in json.loads(entry.detail_json).items()]
+def detail(entry: AuditEntry, names: Names = MappingProxyType({})) -> str:
+    """The row's detail in one line; what is nested, masked or an id is left out. ``names`` has the labels of values
+    that a program reads, by the detail's name."""
+    given = json.loads(entry.detail_json).items()
+    parts = [(name, _named(value, names.get(name, {})) or _plain(value)) for name, value in given]
     return ", ".join(_pair(name, text) for name, text in parts if text)[:LONGEST]
+
+
+def _named(value: Any, labels: Mapping[str, str]) -> str:
+    label = labels.get(value, "") if isinstance(value, str) and value else ""
+    return _(label) if label else ""  # the empty text is the catalogue's own head
 
 
 def _pair(name: str, text: str) -> str:
     if name.endswith("_s"):  # a time in seconds says so by its name
-        return f"{name[:-2].replace('_', ' ')}: {text} s"
-    return f"{name.replace('_', ' ')}: {text}"
+        name, text = name[:-2], f"{text} s"
+    return f"{_(name.replace('_', ' '))}: {text}"
 
 
 def _plain(value: Any) -> str:
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return _("yes") if value else _("no")
+    if isinstance(value, list):
+        return " ".join(text for item in value if not _ID.search(str(item)) and (text := _plain(item)))
     if isinstance(value, int | float):
         return f"{value:g}" if isinstance(value, float) else str(value)
     if not isinstance(value, str) or value == MASK or _ID.fullmatch(value):
         return ""
     if moment := _MOMENT.fullmatch(value):
         return f"{moment[1]} {moment[2]} UTC"
+    if _WORD.fullmatch(value):
+        return value.replace("_pct", " %").replace("_", " ")
     return _SIGNS.get(value, value)

@@ -38,6 +38,6 @@ def _look(source: Path, say: Say) -> Restored:
         raise ArchiveRefused(f"There is no backup in {source}.", type="archive_missing")
     found = restoring.look(known[-1], say=say)
     if found.unreadable:
-        text = f"{found.unreadable} secrets of the backup do not open; rotate_key names them."
+        text = f"Of the backup's secrets, {found.unreadable} can't be opened; rotate_key names them."
         raise Misconfigured(text, type="vault_tampered")
     return found

@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 
 from monitoring import charts, queries
 from tenants.models import Tenant
-from tenants.pages.bars import Bar, bar, short, size
+from tenants.pages.bars import Bar, bar, quota_label, short, size
 from tenants.pages.frame import Viewer, show, tenant_page
 
 RANGES = ("1h", "24h", "7d")
@@ -35,16 +35,15 @@ def usage_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpResp
 
 def bars(tenant: Tenant) -> list[Bar]:
     """The quotas, and memory as it is now."""
-    labels = {"messages": _("Messages today"), "tokens": _("Tokens this month"), "disk": _("Disk")}
-    found = [_quota_bar(labels, row) for row in queries.quota_rows([tenant])[tenant.pk]]
+    found = [_quota_bar(row) for row in queries.quota_rows([tenant])[tenant.pk]]
     sample = queries.now_of(tenant)["resources"] or {}
     used, limit = sample.get("mem_bytes"), tenant.plan.memory_limit_mb * MB
     percent = None if used is None else round(used * 100 / limit)
     return [*found, Bar(_("Memory"), "" if used is None else size(used), size(limit), percent)]
 
 
-def _quota_bar(labels: dict[str, str], row: dict[str, Any]) -> Bar:
-    label = labels.get(row["name"], row["name"])
+def _quota_bar(row: dict[str, Any]) -> Bar:
+    label = quota_label(row["name"])
     if row["name"] != "disk":
         return bar(label, row["used"], row["limit"])
     percent = None if row["used"] is None else round(row["used"] * 100 / row["limit"])

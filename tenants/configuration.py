@@ -20,6 +20,7 @@ from zcplatform.lib import clock
 from zcplatform.lib.actors import Actor
 from zcplatform.lib.errors import Forbidden, InvalidField, NotFound
 from zcplatform.lib.redact import SecretStr
+from zcplatform.lib.words import count
 
 
 @dataclass(frozen=True)
@@ -247,7 +248,9 @@ def _store_channel(
 ) -> Channel:
     limit = tenant.plan.max_channels
     if tenant.channels.count() >= limit:
-        raise Forbidden(f"The plan {tenant.plan.name} allows {limit} channels.", type="plan_limit", limit=limit)
+        raise Forbidden(
+            f"The plan {tenant.plan.name} allows {count(limit, 'channel')}.", type="plan_limit", limit=limit
+        )
     channel = Channel.objects.create(tenant=tenant, channel_type=kind, config=config)
     for name, value in opened.items():
         secrets.put(tenant, name, value, actor=actor, channel=channel)

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.contrib import messages
 from django.contrib.admin import AdminSite
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import path
@@ -66,6 +66,14 @@ class PlatformAdminSite(AdminSite):
         if request.user.is_authenticated:
             return redirect("admin:index")
         return redirect(f"/login?{urlencode({'next': request.GET.get('next', '/admin/')})}")
+
+    def password_change(self, request: HttpRequest, extra_context: Any = None) -> TemplateResponse:
+        """Http404: nobody has a password."""
+        raise Http404
+
+    def password_change_done(self, request: HttpRequest, extra_context: Any = None) -> TemplateResponse:
+        """Http404, as before."""
+        raise Http404
 
     def logout(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:  # type: ignore[override]
         """The platform's own, which is audited."""

@@ -15,8 +15,6 @@ from monitoring.alerting.models import Alert, Delivery, Silence
 from tenants.admin.site import ReadOnlyAdmin, actor_of, telling
 from zcplatform.lib import clock
 
-_MESSAGE = ("notice", "notifier", "state", "attempts", "error", "created_at", "finished_at")
-
 
 def _silence(label: str, span: timedelta) -> Callable[[Any, HttpRequest, QuerySet[Alert]], None]:
     """An action of the list: no messages about the alert's rule and tenant for ``span``."""
@@ -35,21 +33,21 @@ def _silence(label: str, span: timedelta) -> Callable[[Any, HttpRequest, QuerySe
 
 
 class DeliveryInline(admin.TabularInline):
-    """The messages about an alert."""
+    """The messages about an alert. Django's own table has a header without a word, and can't be scrolled by keys."""
 
     model = Delivery
-    fields = [*_MESSAGE]
-    readonly_fields = [*_MESSAGE]
-    ordering = ["-pk"]
+    template = "admin/monitoring/deliveries.html"
+    fields = ()
     extra = max_num = 0
-    can_delete = False
-    verbose_name_plural = "Messages"
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return True
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Delivery]:
+        return super().get_queryset(request).select_related("notifier").order_by("-pk")
 
 
 @admin.register(Alert)

@@ -13,29 +13,27 @@ from django.utils.translation import gettext as _
 
 from accounts.idempotency import fingerprint_of, run_once
 from tenants import access_tokens, services
+from tenants.admin.site import telling
 from tenants.admin.tokens import TokenForm
 from tenants.models import AccessToken, Tenant
-from tenants.pages.frame import Viewer, address, show, tenant_page, to_step_up
+from tenants.pages.frame import Viewer, address, confirm, show, tenant_page, to_step_up
 from tenants.tokens import live
 from zcplatform.lib import clock
-from zcplatform.lib.errors import NotFound, ZCError
+from zcplatform.lib.errors import NotFound
 from zcplatform.lib.redact import SecretStr
 
 
 @tenant_page("tokens.manage", "GET", "HEAD", "POST")
 def access_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpResponse:
     """GET the list; POST makes a token once, however often the form is sent, and shows it on the answer alone."""
-    form, token = TokenForm(request.POST or None), ""
+    form = TokenForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
-        try:
-            token = _made(tenant, viewer, form.cleaned_data)
-        except ZCError as error:
-            messages.error(request, error.message)
-            return redirect(address(tenant, "access"))
-        if not token:
+        with telling(request):
+            if token := _made(tenant, viewer, form.cleaned_data):
+                return page(request, tenant, viewer, token, form=form)
             messages.warning(request, _("This form was sent before: the token is made, and is not shown again."))
-            return redirect(address(tenant, "access"))
-    return page(request, tenant, viewer, token, form=form)
+        return redirect(address(tenant, "access"))
+    return page(request, tenant, viewer, "", form=form)
 
 
 def page(request: HttpRequest, tenant: Tenant, viewer: Viewer, token: str, **context: Any) -> HttpResponse:
@@ -79,20 +77,20 @@ def rotate_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpRes
     if step := to_step_up(request, address(tenant, "rotate")):
         return step
     if request.method == "POST":
-        try:
+        with telling(request):
             rotated = services.rotate_secrets(actor=viewer.actor, tenant=tenant)
-        except ZCError as error:
-            messages.error(request, error.message)
-            return redirect(address(tenant, "access"))
-        return page(request, tenant, viewer, rotated.access_token.reveal(), form=TokenForm(), run_of=rotated.run)
-    context = {
-        "title": _("Rotate all secrets of %(tenant)s?") % {"tenant": tenant.slug},
-        "notes": [
+            return page(request, tenant, viewer, rotated.access_token.reveal(), form=TokenForm(), run_of=rotated.run)
+        return redirect(address(tenant, "access"))
+    return confirm(
+        request,
+        tenant,
+        viewer,
+        "access",
+        title=_("Rotate all secrets of %(tenant)s?") % {"tenant": tenant.slug},
+        notes=[
             _("Every access token stops working at once; one new token is shown."),
             _("A running agent restarts with a new secret of its own."),
         ],
-        "button": _("Rotate secrets"),
-        "danger": True,
-        "back": address(tenant, "access"),
-    }
-    return show(request, "confirm.html", tenant, viewer, "access", **context)
+        button=_("Rotate secrets"),
+        back=address(tenant, "access"),
+    )

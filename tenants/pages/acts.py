@@ -10,9 +10,9 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 
 from tenants.admin.actions import VERBS, Verb, VerbForm
+from tenants.admin.site import telling
 from tenants.models import Run, Tenant
 from tenants.pages.frame import Viewer, address, can_do, forbidden, needs_step_up, said, show, tenant_page, to_step_up
-from zcplatform.lib.errors import ZCError
 
 
 @tenant_page("tenant.view", "GET", "HEAD", "POST")
@@ -42,12 +42,9 @@ def ask(request: HttpRequest, tenant: Tenant, viewer: Viewer, verb: Verb, form: 
 
 
 def _done(request: HttpRequest, tenant: Tenant, viewer: Viewer, verb: Verb, data: dict[str, Any]) -> HttpResponse:
-    try:
+    with telling(request):
         result = verb.act(viewer.actor, tenant, data)
-    except ZCError as error:
-        messages.error(request, error.message)
-        return redirect(address(tenant))
-    if isinstance(result, Run):
-        return redirect("run", result.public_id)
-    messages.success(request, said(verb, tenant))
+        if isinstance(result, Run):
+            return redirect("run", result.public_id)
+        messages.success(request, said(verb, tenant))
     return redirect(address(tenant))

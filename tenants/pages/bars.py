@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 
+from django.utils.formats import number_format
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from tenants.quotas import Quota
 
@@ -41,8 +44,19 @@ def bar(label: str, used: float | None, limit: float, unit: str = "") -> Bar:
 
 def bar_of(quota: Quota) -> Bar:
     """Messages of today, or tokens of this month."""
-    label = _("Messages today") if quota.name == "messages" else _("Tokens this month")
-    return bar(label, quota.used if quota.known else None, quota.limit)
+    return bar(quota_label(quota.name), quota.used if quota.known else None, quota.limit)
+
+
+def quota_label(name: str) -> str:
+    """What a quota is called; its bare name where it has no label."""
+    labels = {"messages": _("Messages today"), "tokens": _("Tokens this month"), "disk": _("Disk")}
+    return labels.get(name, name)
+
+
+def cores(number: float | Decimal) -> str:
+    """``1 core``, ``0.25 cores``."""
+    told = number_format(f"{float(number):g}")
+    return ngettext("%(number)s core", "%(number)s cores", 1 if number == 1 else 2) % {"number": told}
 
 
 def short(number: float) -> str:

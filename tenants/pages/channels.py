@@ -12,12 +12,12 @@ from django.utils.translation import gettext as _
 
 from tenants import configuration, connections
 from tenants.admin.channels import ChannelForm, rows_of
-from tenants.admin.site import refused_in
+from tenants.admin.site import refused_in, telling
 from tenants.agents import agent_kind
 from tenants.channels import CHANNELS, ChannelKind
 from tenants.models import Channel, Tenant
 from tenants.pages.configuration import stored
-from tenants.pages.frame import Viewer, address, own, show, tenant_page
+from tenants.pages.frame import Viewer, address, confirm, own, show, tenant_page
 from zcplatform.lib.errors import ZCError
 
 
@@ -94,20 +94,20 @@ def remove_view(request: HttpRequest, tenant: Tenant, viewer: Viewer, channel: U
     row = find(tenant, channel)
     label = CHANNELS[row.channel_type].label
     if request.method == "POST":
-        try:
+        with telling(request):
             run = configuration.delete_channel(actor=viewer.actor, channel=row)
-        except ZCError as error:
-            messages.error(request, error.message)
-            return redirect(address(tenant, "channels"))
-        return stored(request, tenant, run, _("%(channel)s removed") % {"channel": label}, "channels")
-    context = {
-        "title": _("Remove %(channel)s?") % {"channel": label},
-        "notes": [_("Its settings and secrets are lost, and nobody reaches the agent by it any more.")],
-        "button": _("Remove %(channel)s") % {"channel": label},
-        "danger": True,
-        "back": address(tenant, "channels"),
-    }
-    return show(request, "confirm.html", tenant, viewer, "channels", **context)
+            return stored(request, tenant, run, _("%(channel)s removed") % {"channel": label}, "channels")
+        return redirect(address(tenant, "channels"))
+    return confirm(
+        request,
+        tenant,
+        viewer,
+        "channels",
+        title=_("Remove %(channel)s?") % {"channel": label},
+        notes=[_("Its settings and secrets are lost, and nobody reaches the agent by it any more.")],
+        button=_("Remove %(channel)s") % {"channel": label},
+        back=address(tenant, "channels"),
+    )
 
 
 def find(tenant: Tenant, public_id: UUID) -> Channel:

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from audit.actions import ACTIONS
 from tenants import configuration, connections, preview, revisions, rollback
 from tenants.admin.configuration import ConfigurationForm, SecretField
-from tenants.admin.site import refused_in
+from tenants.admin.site import refused_in, telling
 from tenants.egress import policy
 from tenants.egress.firewall import SHARED_NETWORK
 from tenants.models import ConfigRevision, Run, Tenant
@@ -143,19 +143,19 @@ def rollback_view(request: HttpRequest, tenant: Tenant, viewer: Viewer, number: 
     row = revisions.find(tenant, number)
     now = revisions.snapshot(tenant)
     if request.method == "POST":
-        try:
-            done = rollback.rollback(actor=viewer.actor, tenant=tenant, number=number)
-        except ZCError as error:
-            messages.error(request, error.message)
-            return redirect(address(tenant, "history"))
-        if done.incomplete:
-            messages.warning(
-                request, _("A channel is back without its secrets and is off until they are entered again.")
-            )
-        return stored(request, tenant, done.run, _("Revision %(number)s is back") % {"number": number}, "configuration")
+        with telling(request):
+            return _rolled_back(request, tenant, viewer, number)
+        return redirect(address(tenant, "history"))
     rows = [(FIELDS[name], told(row.snapshot.get(name)), told(now.get(name))) for name in FIELDS]
     rows.append((_("channels"), kinds(row.snapshot), kinds(now)))
     return show(request, "rollback.html", tenant, viewer, "configuration", row=row, rows=rows)
+
+
+def _rolled_back(request: HttpRequest, tenant: Tenant, viewer: Viewer, number: int) -> HttpResponse:
+    done = rollback.rollback(actor=viewer.actor, tenant=tenant, number=number)
+    if done.incomplete:
+        messages.warning(request, _("A channel is back without its secrets and is off until they are entered again."))
+    return stored(request, tenant, done.run, _("Revision %(number)s is back") % {"number": number}, "configuration")
 
 
 def told(value: Any) -> str:

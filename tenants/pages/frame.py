@@ -146,6 +146,22 @@ def show(request: HttpRequest, template: str, tenant: Tenant, viewer: Viewer, ta
     return render(request, f"tenants/pages/{template}", {**frame, **context})
 
 
+def confirm(
+    request: HttpRequest,
+    tenant: Tenant,
+    viewer: Viewer,
+    tab: str,
+    *,
+    title: str,
+    notes: list[str],
+    button: str,
+    back: str,
+) -> HttpResponse:
+    """The question before what can't be undone: ``notes`` say what is lost, ``button`` acts, Cancel leads ``back``."""
+    context = {"title": title, "notes": notes, "button": button, "back": back}
+    return show(request, "confirm.html", tenant, viewer, tab, **context)
+
+
 def head(tenant: Tenant, viewer: Viewer) -> dict[str, Any]:
     """State, reason and what can be done now, for those who may do it."""
     run = tenant.runs.filter(status__in=ACTIVE_RUN).order_by("-pk").first()

@@ -14,10 +14,11 @@ from accounts import rates
 from accounts.permissions import abilities_of, may_grant, role_exists
 from tenants import invitations, membership
 from tenants.admin.members import role_choices
+from tenants.admin.site import telling
 from tenants.api.invitations import MAILS
 from tenants.models import Invitation, Member, Tenant
-from tenants.pages.frame import Viewer, address, own, show, tenant_page, to_step_up
-from zcplatform.lib.errors import InvalidField, ZCError
+from tenants.pages.frame import Viewer, address, confirm, own, show, tenant_page, to_step_up
+from zcplatform.lib.errors import InvalidField
 
 ABOUT = {
     "viewer": "sees everything but logs, changes nothing",
@@ -55,7 +56,7 @@ def _may_touch(viewer: Viewer, row: Member) -> bool:
 def invite_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpResponse:
     """Mail an invitation; who it is for becomes a member by accepting it."""
     email, role = request.POST.get("email", ""), request.POST.get("role", "")
-    try:
+    with telling(request):
         if not role_exists(role):
             raise InvalidField(_("Choose a role."), field="role")
         rates.spend(MAILS, "invitations", str(tenant.pk))
@@ -63,8 +64,6 @@ def invite_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpRes
         messages.success(
             request, _("%(email)s is invited; the link in the mail works for 7 days.") % {"email": made.email}
         )
-    except ZCError as error:
-        messages.error(request, error.message)
     return redirect(address(tenant, "members"))
 
 
@@ -75,13 +74,11 @@ def member_view(request: HttpRequest, tenant: Tenant, viewer: Viewer, member: UU
     raises = not abilities_of(role) <= abilities_of(row.role)
     if raises and (step := to_step_up(request, address(tenant, "members"))):
         return step
-    try:
+    with telling(request):
         if not role_exists(role):
             raise InvalidField(_("Choose a role."), field="role")
         membership.set_role(actor=viewer.actor, tenant=tenant, user=row.user, role=role)
         messages.success(request, _("%(email)s is %(role)s now.") % {"email": row.user.email, "role": role})
-    except ZCError as error:
-        messages.error(request, error.message)
     return redirect(address(tenant, "members"))
 
 
@@ -91,33 +88,31 @@ def remove_view(request: HttpRequest, tenant: Tenant, viewer: Viewer, member: UU
     row = find(tenant, member)
     myself = row.user_id == viewer.actor.user_id
     if request.method == "POST":
-        try:
+        with telling(request):
             membership.remove(actor=viewer.actor, member=row)
-        except ZCError as error:
-            messages.error(request, error.message)
-            return redirect(address(tenant, "members"))
-        messages.success(request, _("%(email)s was removed.") % {"email": row.user.email})
-        return redirect("tenants" if myself else address(tenant, "members"))
+            messages.success(request, _("%(email)s was removed.") % {"email": row.user.email})
+            return redirect("tenants" if myself else address(tenant, "members"))
+        return redirect(address(tenant, "members"))
     who = {"email": row.user.email, "tenant": tenant.slug}
-    context = {
-        "title": _("Leave %(tenant)s?") % who if myself else _("Remove %(email)s?") % who,
-        "notes": [_("Access to %(tenant)s ends at once, open pages and streams included.") % who],
-        "button": _("Leave %(tenant)s") % who if myself else _("Remove member"),
-        "danger": True,
-        "back": address(tenant, "members"),
-    }
-    return show(request, "confirm.html", tenant, viewer, "members", **context)
+    return confirm(
+        request,
+        tenant,
+        viewer,
+        "members",
+        title=_("Leave %(tenant)s?") % who if myself else _("Remove %(email)s?") % who,
+        notes=[_("Access to %(tenant)s ends at once, open pages and streams included.") % who],
+        button=_("Leave %(tenant)s") % who if myself else _("Remove member"),
+        back=address(tenant, "members"),
+    )
 
 
 @tenant_page("members.update", "POST")
 def revoke_view(request: HttpRequest, tenant: Tenant, viewer: Viewer, invitation: UUID) -> HttpResponse:
     """Take an open invitation back."""
     found = own(Invitation.objects.all(), tenant, invitation)
-    try:
+    with telling(request):
         invitations.revoke(actor=viewer.actor, invitation=found)
         messages.success(request, _("The invitation of %(email)s is taken back.") % {"email": found.email})
-    except ZCError as error:
-        messages.error(request, error.message)
     return redirect(address(tenant, "members"))
 
 

@@ -10,8 +10,9 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 
 from tenants import pairing
+from tenants.admin.site import telling
 from tenants.models import Tenant
-from tenants.pages.frame import Viewer, address, show, tenant_page
+from tenants.pages.frame import Viewer, address, confirm, show, tenant_page
 from tenants.tokens import live
 from zcplatform.lib.errors import ZCError
 
@@ -34,20 +35,20 @@ def pairing_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpRe
 def reset_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpResponse:
     """GET asks; POST ends the code and every token that was paired."""
     if request.method == "POST":
-        try:
+        with telling(request):
             pairing.reset(actor=viewer.actor, tenant=tenant)
             messages.success(request, _("Pairing is reset; the code below is new."))
-        except ZCError as error:
-            messages.error(request, error.message)
         return redirect(address(tenant, "pairing"))
-    context = {
-        "title": _("Reset the pairing of %(tenant)s?") % {"tenant": tenant.slug},
-        "notes": [
+    return confirm(
+        request,
+        tenant,
+        viewer,
+        "pairing",
+        title=_("Reset the pairing of %(tenant)s?") % {"tenant": tenant.slug},
+        notes=[
             _("The code of now ends, and every paired device has to be paired again: its token stops working at once."),
             _("Access tokens that were made by hand stay."),
         ],
-        "button": _("Reset pairing"),
-        "danger": True,
-        "back": address(tenant, "pairing"),
-    }
-    return show(request, "confirm.html", tenant, viewer, "pairing", **context)
+        button=_("Reset pairing"),
+        back=address(tenant, "pairing"),
+    )

@@ -23,10 +23,10 @@ from tenants import configuration, services
 from tenants.admin.channels import rows_of
 from tenants.admin.configuration import told_key
 from tenants.admin.create import user_with
-from tenants.admin.site import refused_in
+from tenants.admin.site import refused_in, telling
 from tenants.agents import kinds
 from tenants.models import Node, Plan, Tenant
-from tenants.pages.bars import short
+from tenants.pages.bars import cores, short
 from tenants.pages.channels import kinds_for
 from tenants.pages.configuration import kept_form, tested
 from tenants.pages.frame import Viewer, actor_of, address, show, signed_in, tenant_page
@@ -34,7 +34,7 @@ from tenants.pages.listing import may_create
 from tenants.pages.overview import agent_label
 from tenants.providers import PROVIDERS
 from tenants.states import Status
-from zcplatform.lib.errors import InvalidField, ZCError
+from zcplatform.lib.errors import InvalidField
 
 STEPS = (gettext_lazy("Name and plan"), gettext_lazy("Model"), gettext_lazy("Channels"), gettext_lazy("Review"))
 
@@ -81,7 +81,7 @@ def _plans(everything: bool) -> list[tuple[str, str]]:
     rows = Plan.objects.order_by("memory_limit_mb", "name")
     if not everything:
         rows = rows.filter(slug__in=settings.SIGNUP_PLANS)
-    text = _("%(name)s: %(mb)s MB memory, %(cores)s cores, %(messages)s messages a day, %(tokens)s tokens a month")
+    text = _("%(name)s: %(mb)s MB memory, %(cores)s, %(messages)s messages a day, %(tokens)s tokens a month")
     return [
         (
             plan.slug,
@@ -89,7 +89,7 @@ def _plans(everything: bool) -> list[tuple[str, str]]:
             % {
                 "name": plan.name,
                 "mb": f"{plan.memory_limit_mb:,}".replace(",", " "),
-                "cores": f"{plan.cpu_limit:g}" if isinstance(plan.cpu_limit, float) else plan.cpu_limit.normalize(),
+                "cores": cores(plan.cpu_limit),
                 "messages": short(plan.max_messages_per_day),
                 "tokens": short(plan.max_tokens_per_month),
             },
@@ -185,12 +185,10 @@ def channels_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpR
 def review_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpResponse:
     """GET what was chosen; POST deploys and leads to the run."""
     if request.method == "POST":
-        try:
+        with telling(request):
             run = services.deploy(actor=viewer.actor, tenant=tenant)
-        except ZCError as error:
-            messages.error(request, error.message)
-            return redirect(address(tenant, "setup_review"))
-        return redirect("run", run.public_id)
+            return redirect("run", run.public_id)
+        return redirect(address(tenant, "setup_review"))
     if tenant.status != Status.DRAFT:
         return redirect(address(tenant))
     provider = PROVIDERS.get(tenant.config.provider_name)

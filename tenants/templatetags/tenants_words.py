@@ -1,4 +1,4 @@
-"""Times in words, the same in every template."""
+"""Times and sizes in words, the same in every template."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from datetime import datetime
 from django import template
 
 from tenants import words
+from tenants.pages import bars
 
 register = template.Library()
+
+
+register.filter("cores", bars.cores)
 
 
 @register.filter

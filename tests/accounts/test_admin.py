@@ -33,6 +33,11 @@ def test_strangers_are_sent_to_the_login_page_and_members_are_refused(client, ro
     assert b"Your account may not do this" in answer.content
 
 
+def test_there_are_no_pages_about_passwords(admin):
+    assert admin.get("/admin/password_change/").status_code == 404
+    assert admin.get("/admin/password_change/done/").status_code == 404
+
+
 def test_users_are_made_and_changed_through_the_service(admin):
     made = admin.post("/admin/accounts/user/add/", {"email": "New@Example.com", "name": "N", "is_active": "on"})
     assert made.status_code == 302, made.content

@@ -40,6 +40,9 @@ for email, name, role in (
 ):
     membership.set_role(actor=OPERATOR, tenant=acme, user=person(email, name), role=role)
 invitations.invite(actor=OPERATOR, tenant=acme, email="kim@example.com", role="contributor")
+person("lena@example.com", "Lena Novak")
+gone = services.create_tenant(actor=OPERATOR, name="Hooli", plan="pro").tenant
+deletion = services.delete(actor=OPERATOR, tenant=gone)
 draft = services.create_tenant(actor=OPERATOR, name="Umbrella", plan="pro").tenant
 token = SecretStr("0000000000:" + "A" * 35)
 channel, _ = configuration.add_channel(actor=OPERATOR, tenant=draft, kind="telegram", values={"bot_token": token})
@@ -75,9 +78,10 @@ for at in range(24):
     busy = int(30 + 20 * math.sin(at / 4))
     counts = {"messages_in": busy, "messages_out": busy, "tokens_in": busy * 900, "tokens_out": busy * 400}
     UsageHour.objects.update_or_create(tenant=acme, period_start=minute // 3_600 * 3_600 - 3_600 * at, defaults=counts)
-ids = {"failed": run, "run": good, "channel": channel, "rule": rule, "notifier": told}
-keys = {"plan": acme.plan_id, "user": User.objects.get(email="dana@example.com").pk, "initech": initech.pk}
-keys |= {"failed_run": run.pk, "entry": AuditEntry.objects.latest("pk").pk}
+ids = {"failed": run, "run": good, "deletion": deletion, "channel": channel, "rule": rule, "notifier": told}
+ids["member"] = acme.members.get(user__email="vic@example.com")
+keys = {"plan": acme.plan_id, "user": User.objects.get(email="dana@example.com").pk}
+keys |= {"initech": initech.pk, "draft": draft.pk, "failed_run": run.pk, "entry": AuditEntry.objects.latest("pk").pk}
 print(json.dumps({**keys, **{name: str(row.public_id) for name, row in ids.items()}}))
 """
 
@@ -102,6 +106,29 @@ def measured(site: Site) -> None:
     while site.manage("shell", "-v", "0", "-c", ask).strip() != "1":
         assert time.monotonic() < until, "nothing was measured"
         time.sleep(2)
+
+
+def admin_pages() -> list[str]:
+    """Every list of the admin, with what else it lets a super-admin open: the form for a new row, and the pages of the
+    newest row. Called inside the platform."""
+    from django.contrib import admin
+    from django.test import RequestFactory
+    from django.urls import reverse
+
+    from accounts.models import User
+
+    request = RequestFactory().get("/")
+    request.user = User.objects.filter(is_superuser=True).first()
+    paths = [reverse("admin:index"), reverse("admin:platform_health")]
+    for model, shown in admin.site._registry.items():
+        name = f"admin:{model._meta.app_label}_{model._meta.model_name}"
+        paths.append(reverse(f"{name}_changelist"))
+        if shown.has_add_permission(request):
+            paths.append(reverse(f"{name}_add"))
+        if row := model.objects.order_by("-pk").first():
+            kinds = ["change", "history"] + ["delete"] * shown.has_delete_permission(request, row)
+            paths += [reverse(f"{name}_{kind}", args=[row.pk]) for kind in kinds]
+    return paths
 
 
 def pages(ids: dict[str, Any]) -> dict[str, str]:
@@ -142,6 +169,7 @@ def pages(ids: dict[str, Any]) -> dict[str, str]:
         "suspend": "/tenants/acme/do/suspend",
         "run": f"/runs/{ids['run']}",
         "run-failed": f"/runs/{ids['failed']}",
+        "run-deleted": f"/runs/{ids['deletion']}",
         "account": "/account",
         "not-found": "/tenants/nobody/",
         "admin": "/admin/",
@@ -162,20 +190,22 @@ def pages(ids: dict[str, Any]) -> dict[str, str]:
 
 def more_pages(ids: dict[str, Any]) -> dict[str, str]:
     """What is looked after like all others and makes no picture."""
-    tenant = f"/admin/tenants/tenant/{ids['initech']}"
+    acme, tenant = "/tenants/acme", f"/admin/tenants/tenant/{ids['initech']}"
+    draft = f"/admin/tenants/tenant/{ids['draft']}/channels/{ids['channel']}"
     return {
         path: path
         for path in (
-            *("/tenants/acme/access/rotate", "/alerts?state=resolved", "/tenants/acme/usage?range=7d", "/api/docs"),
-            *("/admin/accounts/role/", "/admin/accounts/role/add/", "/admin/accounts/user/add/"),
-            *("/admin/monitoring/alertrule/", "/admin/monitoring/alertrule/add/", "/admin/monitoring/alert/"),
-            *("/admin/monitoring/notifier/", "/admin/monitoring/silence/", "/admin/tenants/plan/add/"),
-            *("/admin/tenants/tenant/add/", f"{tenant}/configuration/", f"{tenant}/channels/add/"),
-            *(f"{tenant}/channels/add/telegram/", f"{tenant}/do/delete/", f"{tenant}/do/suspend/", f"{tenant}/logs/"),
+            *(
+                "/alerts?state=resolved",
+                f"{acme}/usage?range=7d",
+                "/api/docs",
+                "/login",
+                "/tenants/globex/do/reactivate",
+            ),
+            *(f"{acme}/access/rotate", f"{acme}/members/{ids['member']}/remove", f"{acme}/do/resize"),
+            *(f"{acme}/alerts/rules/add", f"{acme}/alerts/rules/{ids['rule']}/delete"),
+            *(f"/tenants/umbrella/channels/{ids['channel']}/remove", f"{tenant}/configuration/"),
+            *(f"{tenant}/channels/add/", f"{tenant}/channels/add/telegram/", f"{draft}/", f"{draft}/delete/"),
+            *(f"{tenant}/do/delete/", f"{tenant}/do/suspend/", f"{tenant}/logs/"),
         )
     }
-
-
-MEMBER_PAGES = {"dashboard-member": "/", "forbidden": "/tenants/acme/logs"}
-"""As somebody with the role viewer sees them."""
-OPEN_PAGES = {"login": "/login"}

@@ -69,6 +69,10 @@ class Watched:
         self.page.goto("about:blank")
         self.said.clear()
         self.page.goto(url, wait_until="load")
+        return self.faults_here()
+
+    def faults_here(self) -> list[str]:
+        """What is wrong with the page that was come to."""
         self.page.wait_for_timeout(200)
         found = [f"console: {text}" for text in self.said]
         if (wider := self.page.evaluate(WIDER)) > 0:

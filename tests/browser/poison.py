@@ -6,7 +6,6 @@ against the models, so that a new column has to be put into one of them.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 SCRIPT = "'\"><img src=x onerror=pwned=1>"
@@ -137,23 +136,3 @@ def value_for(model: Any, name: str) -> Any:
         return NESTED[name]
     longest = model._meta.get_field(name).max_length
     return LONG if longest is None or longest >= len(LONG) else SCRIPT[:longest]
-
-
-def admin_pages() -> list[str]:
-    """Every list of the admin, and the page of the first row of each."""
-    from django.contrib import admin
-    from django.urls import reverse
-
-    paths = [reverse("admin:index"), reverse("admin:platform_health")]
-    for model in admin.site._registry:
-        name = f"admin:{model._meta.app_label}_{model._meta.model_name}"
-        paths.append(reverse(f"{name}_changelist"))
-        if row := model.objects.order_by("-pk").first():
-            paths.append(reverse(f"{name}_change", args=[row.pk]))
-    return paths
-
-
-def main() -> None:
-    """What the served site runs: poison, and print the admin's pages."""
-    poison()
-    print(json.dumps(admin_pages()))

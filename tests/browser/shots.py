@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.architecture import ROOT
-from tests.browser import cast, chrome, site
+from tests.browser import cast, chrome, site, visits
 
 FOLDER = ROOT / "docs" / "img" / "pages"
 MODES = {
@@ -21,21 +21,22 @@ def main() -> None:
     with site.running() as served, chrome.chromium() as browser:
         ids = cast.play(served)
         cast.measured(served)
-        admin = chrome.log_in(browser, served.link_for(site.ADMIN))
-        viewer = chrome.log_in(browser, served.link_for("vic@example.com"))
-        wanted = [(admin, cast.pages(ids)), (viewer, cast.MEMBER_PAGES), (None, cast.OPEN_PAGES)]
         for mode, (viewport, scheme) in MODES.items():
-            for state, pages in wanted:
-                with chrome.context(browser, state=state, viewport=viewport, scheme=scheme) as opened:
+            states, links = visits.visitors(served, browser)
+            for who, pages in visits.pages(ids | links).items():
+                with chrome.context(browser, state=states[who], viewport=viewport, scheme=scheme) as opened:
                     page = opened.new_page()
                     for name, path in pages.items():
                         page.goto(served.url + path, wait_until="load")
-                        page.wait_for_timeout(300)
+                        _take(page, FOLDER / f"{name}-{mode}.png")
+                    for name, form in visits.FORMS.get(who, {}).items():
+                        form.send(page, served.url)
                         _take(page, FOLDER / f"{name}-{mode}.png")
 
 
 def _take(page: chrome.Page, path: Path) -> None:
     """The whole page, cut where it would be too long to look at."""
+    page.wait_for_timeout(300)
     height = min(page.evaluate("document.documentElement.scrollHeight"), TALLEST)
     width = page.viewport_size["width"] if page.viewport_size else 1280
     page.screenshot(path=path, full_page=True, clip={"x": 0, "y": 0, "width": width, "height": height})

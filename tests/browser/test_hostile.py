@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from tests.browser import cast, chrome, poison
+from tests.browser import cast, chrome, poison, visits
 
 pytestmark = [pytest.mark.chromium, pytest.mark.slow, pytest.mark.timeout(1_800)]
 HOSTILE = "img[src=x], svg[onload], b[hx-get], script:not([src]):not([type='application/json'])"
@@ -26,25 +26,25 @@ WALK = """async () => {
 @pytest.fixture(scope="module")
 def stage(served, browser):
     ids = cast.play(served)
-    admin = chrome.log_in(browser, served.link_for("admin@example.com"))
-    member = chrome.log_in(browser, served.link_for("vic@example.com"))
-    return served, ids, admin, member
+    states, links = visits.visitors(served, browser)
+    return served, ids | links, states
 
 
 @pytest.fixture(scope="module")
-def admin_pages(stage):
-    """Every text is poisoned; the admin's pages, by their addresses."""
-    code = "from tests.browser.poison import main; main()"
-    return json.loads(stage[0].manage("shell", "-v", "0", "-c", code).strip().splitlines()[-1])
+def more(stage):
+    """Every text is poisoned; the paths of what is no picture."""
+    served, ids, _states = stage
+    served.manage("shell", "-v", "0", "-c", "from tests.browser.poison import poison; poison()")
+    return [*cast.more_pages(ids), *visits.registered(served)]
 
 
 def test_a_script_in_the_log_and_on_the_console_is_text(stage, browser):
     """What the agent says comes by a stream and is put in by a script of ours."""
-    served, _ids, admin, _member = stage
+    served, _ids, states = stage
     for log in served.home.glob("run/*/log"):
         with log.open("a") as file:
             file.write(poison.LONG + "\n")
-    with chrome.context(browser, state=admin) as opened:
+    with chrome.context(browser, state=states["admin"]) as opened:
         watched = chrome.Watched(opened)
         page = watched.page
         page.goto(f"{served.url}/tenants/acme/logs")
@@ -78,14 +78,13 @@ def marks(watched, url):
     return found, opened, "onerror=pwned" in watched.page.locator("body").inner_text()
 
 
-def test_every_page_shows_a_stored_script_as_text(stage, admin_pages, browser):
-    served, ids, admin, member = stage
-    paths = dict.fromkeys([*cast.pages(ids).values(), *admin_pages, "/alerts?state=resolved"])
+def test_every_page_shows_a_stored_script_as_text(stage, more, browser):
+    served, ids, states = stage
     faults, dialogs, shown = {}, 0, 0
-    for state, wanted in ((admin, paths), (member, cast.MEMBER_PAGES.values())):
-        with chrome.context(browser, state=state) as opened:
+    for who, pages in visits.pages(ids).items():
+        with chrome.context(browser, state=states[who]) as opened:
             watched = chrome.Watched(opened)
-            for path in wanted:
+            for path in dict.fromkeys([*pages.values(), *(more if who == "admin" else [])]):
                 found, count, seen = marks(watched, served.url + path)
                 dialogs, shown = dialogs + count, shown + seen
                 if found:

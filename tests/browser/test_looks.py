@@ -5,34 +5,33 @@ from __future__ import annotations
 
 import pytest
 
-from tests.browser import cast, chrome
+from tests.browser import cast, chrome, visits
 
-pytestmark = [pytest.mark.chromium, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.chromium, pytest.mark.slow, pytest.mark.timeout(1_200)]
 MODES = {"light": (chrome.DESKTOP, "light"), "dark": (chrome.DESKTOP, "dark"), "phone": (chrome.PHONE, "light")}
 
 
 @pytest.fixture(scope="module")
-def stage(served, browser):
+def stage(served):
     ids = cast.play(served)
-    states = {"admin": chrome.log_in(browser, served.link_for("admin@example.com"))}
-    states["viewer"] = chrome.log_in(browser, served.link_for("vic@example.com"))
-    return served, ids, states
+    more = cast.more_pages(ids) | {path: path for path in visits.registered(served)}
+    return served, ids, more
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_every_page_is_accessible_and_fits(stage, browser, mode):
-    served, ids, states = stage
+    served, ids, more = stage
     viewport, scheme = MODES[mode]
-    wanted = [
-        (states["admin"], cast.pages(ids) | cast.more_pages(ids)),
-        (states["viewer"], cast.MEMBER_PAGES),
-        (None, cast.OPEN_PAGES),
-    ]
+    states, links = visits.visitors(served, browser)
     found = {}
-    for state, pages in wanted:
-        with chrome.context(browser, state=state, viewport=viewport, scheme=scheme) as opened:
+    for who, pages in visits.pages(ids | links).items():
+        with chrome.context(browser, state=states[who], viewport=viewport, scheme=scheme) as opened:
             watched = chrome.Watched(opened)
-            for name, path in pages.items():
+            for name, path in (pages | more if who == "admin" else pages).items():
                 if faults := watched.faults(served.url + path):
+                    found[name] = faults
+            for name, form in visits.FORMS.get(who, {}).items():
+                form.send(watched.page, served.url)
+                if faults := watched.faults_here():
                     found[name] = faults
     assert found == {}

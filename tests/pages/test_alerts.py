@@ -6,13 +6,14 @@ from datetime import timedelta
 
 import pytest
 
-from monitoring.alerting import services
+from monitoring.alerting import contacts, services
 from monitoring.alerting.models import Alert, AlertRule, Delivery, Notifier, Silence
 from tests.pages import table
 from tests.pages.conftest import alerts_of, browser
 from tests.pages.test_flows import told
 from zcplatform.lib import clock
 from zcplatform.lib.actors import OPERATOR
+from zcplatform.lib.errors import Conflict
 
 RULE = {
     "name": "Disk is short",
@@ -178,6 +179,23 @@ def test_somebody_s_alerts_are_those_of_the_tenants_that_they_look_after(stage):
     over = browser(stage.people["manager"]).get("/alerts?state=resolved")
     assert list(over.context["rows"]) == [stage.over]
     assert "You look after no alerts" in browser(stage.people["viewer"]).get("/alerts").content.decode()
+
+
+@pytest.mark.parametrize(
+    ("page", "key", "service", "back"),
+    [
+        ("alert_rule_delete", "rule", (services, "delete_rule"), "alert_rules"),
+        ("notifier_delete", "notifier", (contacts, "delete_notifier"), "notifiers"),
+    ],
+)
+def test_what_can_t_be_deleted_says_why_on_the_list(stage, manager, monkeypatch, page, key, service, back):
+    def refuse(**_about):
+        raise Conflict("It is being sent just now.")
+
+    monkeypatch.setattr(*service, refuse)
+    refused = manager.post(table.of(stage.tenant, page, getattr(stage, key).public_id), follow=True)
+    assert told(refused) == ["It is being sent just now."]
+    assert refused.redirect_chain == [(table.of(stage.tenant, back), 302)]
 
 
 def test_another_tenant_s_alert_rule_silence_and_notifier_do_not_exist_here(stage, manager):

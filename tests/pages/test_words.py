@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import gettext
 import re
+from decimal import Decimal
 
 import pytest
 from django.forms.utils import pretty_name
+from django.utils import translation
 
 from accounts.account_pages import KeyForm as ApiKeyForm
+from accounts.permissions import ABILITIES
 from audit.actions import ACTIONS
+from audit.services import OUTCOMES
+from audit.words import LABELS
 from monitoring.admin.notifiers import NotifierForm
 from monitoring.alerting.machine import Notice
 from monitoring.alerting.models import Delivery, Severity
@@ -19,16 +24,19 @@ from tenants.admin.actions import VERBS, DeleteForm, ReactivateForm, ResizeForm,
 from tenants.admin.configuration import ConfigurationForm
 from tenants.channels import CHANNELS
 from tenants.pages import configuration, members
-from tenants.states import Health, HoldKind, Reason, RunKind, RunStatus, Status, StepStatus
+from tenants.pages.bars import cores
+from tenants.states import Egress, Health, HoldKind, Reason, RunKind, RunStatus, Status, StepStatus
 from tests.architecture import ROOT
 from tests.pages import table
 from tests.pages.conftest import browser
 
 CATALOGUE = ROOT / "locale" / "pt_BR" / "LC_MESSAGES"
 SAID = re.compile(r'\{%\s*trans\s+"([^"]*)"|(?:\b_|gettext_lazy)\(\s*"((?:[^"\\]|\\.)*)"')
+COUNTED = re.compile(r'\bngettext\(\s*"([^"]*)",\s*"([^"]*)"')
 BLOCK = re.compile(r"\{%\s*blocktrans[^%]*%\}(.*?)\{%\s*endblocktrans", re.DOTALL)
 PYTHON = (
     *("tenants/pages", "zcplatform/pages", "monitoring/alerting/pages", "monitoring/pages.py", "tenants/words.py"),
+    "audit/words.py",
     *("tenants/admin/configuration.py", "tenants/admin/channels.py", "tenants/admin/actions.py"),
 )
 ENGLISH = {"admin", "mail", "api_docs.html", "_api_fields.html", "_token.html"}
@@ -54,6 +62,8 @@ def said():
         text = path.read_text()
         for plain, called in SAID.findall(text):
             found[plain or called] = path.name
+        for forms in COUNTED.findall(text):
+            found |= dict.fromkeys(forms, path.name)
         for block in BLOCK.findall(text):
             for form in re.split(r"\{%\s*plural\s*%\}", block):
                 found[re.sub(r"\{\{\s*(\w+)\s*\}\}", r"%(\1)s", form)] = path.name
@@ -63,7 +73,7 @@ def said():
 def registered():
     """Texts that reach the pages out of a registry or a form, where nothing marks them."""
     found = {*ACTIONS.values(), *words._HEADLINES.values(), *words._NEXT_STEPS.values(), *words._BY_STATUS.values()}
-    found |= {*members.ABOUT.values(), *configuration.FIELDS.values()}
+    found |= {*members.ABOUT.values(), *configuration.FIELDS.values(), *LABELS, *OUTCOMES, *ABILITIES.values()}
     for verb in VERBS.values():
         found |= {verb.label, verb.done, *verb.notes}
     for kind in [*CHANNELS.values(), *known_kinds()]:
@@ -73,7 +83,7 @@ def registered():
             found |= {str(field.label or pretty_name(name)), str(field.help_text)}
     for choices in (Status, Health, RunStatus, StepStatus, Severity, Delivery.State, Notice):
         found |= {*choices.values}
-    return found | {str(label) for choices in (RunKind, Reason, HoldKind) for label in choices.labels} - {"—"}
+    return found | {str(label) for choices in (RunKind, Reason, HoldKind, Egress) for label in choices.labels} - {"—"}
 
 
 def bare(text):
@@ -155,6 +165,20 @@ def test_a_state_is_told_in_portuguese_as_a_whole(stage):
     assert "Em execução há menos de um minuto" in page
     assert ">em execução</span>" in page
     assert " ago" not in page
+
+
+@pytest.mark.parametrize(
+    ("number", "english", "portuguese"),
+    [
+        (1, "1 core", "1 núcleo"),
+        (Decimal("0.25"), "0.25 cores", "0,25 núcleos"),
+        (Decimal("4.00"), "4 cores", "4 núcleos"),
+    ],
+)
+def test_cores_are_counted_in_both_languages(number, english, portuguese):
+    assert cores(number) == english
+    with translation.override("pt-br"):
+        assert cores(number) == portuguese
 
 
 def test_the_compiled_catalogue_is_of_the_source():

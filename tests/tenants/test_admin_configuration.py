@@ -199,7 +199,7 @@ def test_the_plans_limit_on_channels_is_told(world, boss):
     tenant = world.tenant(agent="zeroclaw", plan="small")
     boss.post(url(tenant, "channel_add", "telegram"), {"bot_token": BOT})
     answer = boss.post(url(tenant, "channel_add", "telegram"), {"bot_token": BOT})
-    assert errors(answer) == {"__all__": ["The plan Pro allows 1 channels."]}
+    assert errors(answer) == {"__all__": ["The plan Pro allows 1 channel."]}
 
 
 def test_a_channel_of_another_tenant_is_absent_here(world, boss):

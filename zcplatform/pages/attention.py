@@ -13,6 +13,7 @@ from backups import results
 from monitoring.models import Heartbeat, QuotaMark
 from tenants import words
 from tenants.models import Tenant
+from tenants.pages.bars import quota_label
 from tenants.states import Health, Reason, Status
 from zcplatform.lib import clock
 
@@ -79,7 +80,7 @@ def _quotas(tenants: list[int] | None) -> list[Matter]:
     now = int(clock.now().timestamp())
     text = _("%(quota)s: %(mark)s %% of the plan are used")
     return [
-        Matter("warn", m.tenant.slug, text % {"quota": m.quota, "mark": m.mark}, _page(m.tenant, "usage"))
+        Matter("warn", m.tenant.slug, text % {"quota": quota_label(m.quota), "mark": m.mark}, _page(m.tenant, "usage"))
         for m in marks.order_by("-mark", "-period")[:LAST]
         if now - m.period < (86_400 if m.quota == "messages" else 31 * 86_400)
     ]

@@ -18,14 +18,13 @@ from monitoring.alerting.machine import State
 from monitoring.alerting.models import Alert, Silence
 from monitoring.alerting.ownership import ABILITY, managed_by, theirs
 from monitoring.alerting.pages.forms import SilenceForm
-from tenants.admin.site import refused_in
+from tenants.admin.site import refused_in, telling
 from tenants.models import Tenant
 from tenants.pages.frame import Viewer, actor_of, address, own, show, signed_in, tenant_page
 from tenants.pages.ownership import asked
 from tenants.pages.paging import page_of
 from tenants.states import Status
 from zcplatform.lib import clock
-from zcplatform.lib.errors import ZCError
 
 MOST = 100
 """Open alerts on one page; of one rule and tenant there is at most one."""
@@ -83,11 +82,9 @@ def _quiet(alert: Alert, silences: list[Silence]) -> Silence | None:
 def ack_view(request: HttpRequest, tenant: Tenant, viewer: Viewer, alert: UUID) -> HttpResponse:
     """Somebody looks after it: no more repeats."""
     row = own(Alert.objects.all(), tenant, alert)
-    try:
+    with telling(request):
         services.acknowledge(actor=viewer.actor, alert=row)
         messages.success(request, _("%(alert)s: no more repeats; its end is still told.") % {"alert": row.name})
-    except ZCError as error:
-        messages.error(request, error.message)
     return redirect(address(tenant, "alerts"))
 
 

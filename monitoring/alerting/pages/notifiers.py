@@ -17,11 +17,10 @@ from monitoring.alerting.models import Delivery, Notifier
 from monitoring.alerting.notifiers import known_kinds, notifier_kind
 from monitoring.alerting.notifiers.base import NotifierKind
 from monitoring.alerting.ownership import ABILITY
-from tenants.admin.site import refused_in
+from tenants.admin.site import refused_in, telling
 from tenants.models import Tenant
-from tenants.pages.frame import Viewer, address, own, show, tenant_page
+from tenants.pages.frame import Viewer, address, confirm, own, show, tenant_page
 from tenants.pages.ownership import asked
-from zcplatform.lib.errors import ZCError
 
 LOG = 20
 
@@ -99,14 +98,12 @@ def _changes(form: NotifierForm) -> dict[str, Any]:
 def test_view(request: HttpRequest, tenant: Tenant, viewer: Viewer, notifier: UUID) -> HttpResponse:
     """Send a test message at once, and say what came of it."""
     row = _find(tenant, notifier)
-    try:
+    with telling(request):
         sent = contacts.test_notifier(actor=viewer.actor, notifier=row)
         if sent.state == Delivery.State.SENT:
             messages.success(request, _("%(name)s: the test message was sent.") % {"name": row.name})
         else:
             messages.error(request, f"{row.name}: {sent.error}")
-    except ZCError as error:
-        messages.error(request, error.message)
     return redirect(address(tenant, "notifiers"))
 
 
@@ -115,17 +112,20 @@ def delete_view(request: HttpRequest, tenant: Tenant, viewer: Viewer, notifier: 
     """GET asks; POST deletes it with its secret and its log."""
     row = _find(tenant, notifier)
     if request.method == "POST":
-        contacts.delete_notifier(actor=viewer.actor, notifier=row)
-        messages.success(request, _("%(name)s was deleted.") % {"name": row.name})
+        with telling(request):
+            contacts.delete_notifier(actor=viewer.actor, notifier=row)
+            messages.success(request, _("%(name)s was deleted.") % {"name": row.name})
         return redirect(address(tenant, "notifiers"))
-    context = {
-        "title": _("Delete the notifier “%(name)s”?") % {"name": row.name},
-        "notes": [_("Its secret, what waits for it and its log go with it.")],
-        "button": _("Delete the notifier"),
-        "danger": True,
-        "back": address(tenant, "notifier", row.public_id),
-    }
-    return show(request, "confirm.html", tenant, viewer, "alerts", **context)
+    return confirm(
+        request,
+        tenant,
+        viewer,
+        "alerts",
+        title=_("Delete the notifier “%(name)s”?") % {"name": row.name},
+        notes=[_("Its secret, what waits for it and its log go with it.")],
+        button=_("Delete the notifier"),
+        back=address(tenant, "notifier", row.public_id),
+    )
 
 
 def _form(request: HttpRequest, kind: NotifierKind, row: Notifier | None = None) -> NotifierForm:

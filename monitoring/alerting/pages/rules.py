@@ -18,11 +18,10 @@ from monitoring.alerting.message import condition_of
 from monitoring.alerting.models import AlertRule
 from monitoring.alerting.ownership import ABILITY
 from monitoring.alerting.pages.forms import RuleForm
-from tenants.admin.site import refused_in
+from tenants.admin.site import refused_in, telling
 from tenants.models import Tenant
-from tenants.pages.frame import Viewer, address, own, show, tenant_page
+from tenants.pages.frame import Viewer, address, confirm, own, show, tenant_page
 from tenants.pages.ownership import asked
-from zcplatform.lib.errors import ZCError
 
 
 @tenant_page(ABILITY)
@@ -72,20 +71,20 @@ def delete_view(request: HttpRequest, tenant: Tenant, viewer: Viewer, rule: UUID
     """GET asks; POST deletes the rule."""
     row = own(AlertRule.objects.all(), tenant, rule)
     if request.method == "POST":
-        try:
+        with telling(request):
             services.delete_rule(actor=viewer.actor, rule=row)
             messages.success(request, _("%(rule)s was deleted.") % {"rule": row.name})
-        except ZCError as error:
-            messages.error(request, error.message)
         return redirect(address(tenant, "alert_rules"))
-    context = {
-        "title": _("Delete the rule “%(rule)s”?") % {"rule": row.name},
-        "notes": [_("Its open alerts end; they and their messages stay to be read.")],
-        "button": _("Delete the rule"),
-        "danger": True,
-        "back": address(tenant, "alert_rule", row.public_id),
-    }
-    return show(request, "confirm.html", tenant, viewer, "alerts", **context)
+    return confirm(
+        request,
+        tenant,
+        viewer,
+        "alerts",
+        title=_("Delete the rule “%(rule)s”?") % {"rule": row.name},
+        notes=[_("Its open alerts end; they and their messages stay to be read.")],
+        button=_("Delete the rule"),
+        back=address(tenant, "alert_rule", row.public_id),
+    )
 
 
 def _form(request: HttpRequest, tenant: Tenant, viewer: Viewer, form: RuleForm, **context: Any) -> HttpResponse:

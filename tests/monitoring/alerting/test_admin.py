@@ -8,7 +8,7 @@ import pytest
 from django.test import Client
 
 from audit.models import AuditEntry
-from monitoring.alerting.models import Alert, AlertRule, Notifier, Silence
+from monitoring.alerting.models import Alert, AlertRule, Delivery, Notifier, Silence
 from monitoring.alerting.rules import ensure_defaults
 from tests import outside
 from tests.factories import MemberFactory
@@ -177,3 +177,14 @@ def test_what_does_not_exist_is_404_and_a_get_changes_nothing(boss):
     for act in ("test", "remove"):
         assert boss.get(f"{NOTIFIERS}{row.pk}/{act}/").status_code == 405
     assert Notifier.objects.count() == 1
+
+
+def test_an_alert_s_page_lists_its_messages_with_whom_they_went_to(boss, alert):
+    page = f"{ALERTS}{alert.pk}/change/"
+    assert "Nobody was told of it." in boss.get(page).content.decode()
+    notifier = Notifier.objects.create(kind="mail", name=HOSTILE, config={"to": ["a@example.test"]})
+    about = {"alert": alert, "notifier": notifier, "message": {}, "notice": "firing", "state": "failed"}
+    Delivery.objects.create(**about, attempts=3, error="The server said 550.")
+    text = boss.get(page).content.decode()
+    assert "The server said 550." in text
+    assert HOSTILE not in text
