@@ -10,7 +10,6 @@ from django.http import HttpRequest
 from ninja import Query, Router, Status
 from pydantic import Field
 
-from accounts import rates
 from accounts.auth import actor_of, caller_of
 from accounts.permissions import role_exists
 from accounts.writes import idempotent
@@ -24,8 +23,6 @@ from zcplatform.lib.schemas import In, Line, Out, Page, PageQuery
 
 router = Router(tags=["members"])
 accept_router = Router(tags=["members"])
-MAILS = "60/hour"
-ACCEPTS = "20/minute"
 
 
 class InvitationOut(Out):
@@ -94,7 +91,6 @@ def invite(request: HttpRequest, tenant_id: UUID, payload: InvitationIn) -> Any:
     tenant = find(request, tenant_id, "members.update")
     if not role_exists(payload.role):
         raise InvalidField(f"There is no role “{payload.role}”.", type="unknown_role", field="role")
-    rates.spend(MAILS, "invitations", str(tenant.pk))
     made = invitations.invite(actor=actor_of(request), tenant=tenant, email=payload.email, role=payload.role)
     return Status(201, made)
 
@@ -134,6 +130,5 @@ def revoke(request: HttpRequest, tenant_id: UUID, invitation_id: UUID) -> Any:
 def accept(request: HttpRequest, payload: AcceptIn) -> Any:
     """Only the invited address may, once."""
     caller = caller_of(request)
-    rates.spend(ACCEPTS, "invitation-accept", str(caller.user.pk))
     member = invitations.accept(actor=caller.actor, user=caller.user, token=payload.token)
     return {"tenant": member.tenant.public_id, "slug": member.tenant.slug, "role": member.role}

@@ -10,11 +10,9 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 
-from accounts import rates
 from accounts.permissions import abilities_of, may_grant, role_exists
 from tenants import invitations, membership
 from tenants.admin.members import role_choices
-from tenants.api.invitations import MAILS
 from tenants.models import Invitation, Member, Tenant
 from tenants.pages.frame import Viewer, address, own, show, tenant_page, to_step_up
 from zcplatform.lib.errors import InvalidField, ZCError
@@ -58,7 +56,6 @@ def invite_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpRes
     try:
         if not role_exists(role):
             raise InvalidField(_("Choose a role."), field="role")
-        rates.spend(MAILS, "invitations", str(tenant.pk))
         made = invitations.invite(actor=viewer.actor, tenant=tenant, email=email, role=role)
         messages.success(
             request, _("%(email)s is invited; the link in the mail works for 7 days.") % {"email": made.email}

@@ -153,11 +153,18 @@ def test_members_and_full_plans_are_refused(invite, people, at, acme):
         assert people.manager.post(f"{at}/invitations", {"email": email, "role": "viewer"}).status_code == 422
 
 
-def test_mails_are_bounded_per_tenant(invite, people, at, monkeypatch):
-    monkeypatch.setattr("tenants.api.invitations.MAILS", "2/hour")
+def test_mails_are_bounded_per_tenant_by_whatever_way(invite, people, at, acme, monkeypatch):
+    monkeypatch.setattr(invitations, "PER_HOUR", acme.invitations.count() + 2)
     for number in range(2):
         invite(email=f"n{number}@example.test")
-    assert people.manager.post(f"{at}/invitations", {"email": "n2@example.test", "role": "viewer"}).status_code == 429
+    for route in ("invitations", "members"):
+        answer = people.manager.post(f"{at}/{route}", {"email": "n2@example.test", "role": "viewer"})
+        assert error(answer, 429) == "rate_limited"
+        assert 3_500 < int(answer["Retry-After"]) <= 3_600
+    assert not User.objects.filter(email="n2@example.test").exists()
+    later = clock.now() + timedelta(hours=1, seconds=1)
+    with clock.use(lambda: later):
+        invitations.invite(actor=OPERATOR, tenant=acme, email="n2@example.test", role="viewer")
 
 
 @pytest.mark.django_db(transaction=True)
