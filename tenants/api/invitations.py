@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from ninja import Query, Router, Status
 from pydantic import Field
 
+from accounts import stepup
 from accounts.auth import actor_of, caller_of
 from accounts.permissions import role_exists
 from accounts.writes import idempotent
@@ -78,7 +79,7 @@ def list_invitations(request: HttpRequest, tenant_id: UUID, query: Query[PageQue
         404,
         body={"email": "dana@example.com", "role": "contributor"},
         types={
-            403: "forbidden, role_too_high, plan_limit",
+            403: "forbidden, role_too_high, plan_limit, step_up_required",
             409: "already_member, tenant_deleted",
             422: "invalid_email, unknown_role",
         },
@@ -87,10 +88,12 @@ def list_invitations(request: HttpRequest, tenant_id: UUID, query: Query[PageQue
 @idempotent
 def invite(request: HttpRequest, tenant_id: UUID, payload: InvitationIn) -> Any:
     """A mail goes out, good for seven days; a former invitation to the same address ends. At most 60 an hour per
-    tenant."""
+    tenant. Inviting an owner asks for your second factor, if you have one."""
     tenant = find(request, tenant_id, "members.update")
     if not role_exists(payload.role):
         raise InvalidField(f"There is no role “{payload.role}”.", type="unknown_role", field="role")
+    if stepup.is_asked_to_give(payload.role):
+        stepup.require(request)
     made = invitations.invite(actor=actor_of(request), tenant=tenant, email=payload.email, role=payload.role)
     return Status(201, made)
 

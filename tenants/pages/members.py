@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 
+from accounts import stepup
 from accounts.permissions import abilities_of, may_grant, role_exists
 from tenants import invitations, membership
 from tenants.admin.members import role_choices
@@ -53,6 +54,8 @@ def _may_touch(viewer: Viewer, row: Member) -> bool:
 def invite_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpResponse:
     """Mail an invitation; who it is for becomes a member by accepting it."""
     email, role = request.POST.get("email", ""), request.POST.get("role", "")
+    if stepup.is_asked_to_give(role) and (step := to_step_up(request, address(tenant, "members"))):
+        return step
     try:
         if not role_exists(role):
             raise InvalidField(_("Choose a role."), field="role")
