@@ -68,6 +68,9 @@ _MANAGER = _CONTRIBUTOR | {
 # What can't be undone, or changes who pays how much, is the owner's. ``tenant.resize`` is here for the second reason.
 _OWNER = _MANAGER | {"tenant.resize", "tenant.delete", "tenant.transfer", "secrets.rotate", "egress.update", "exec.any"}
 
+GUARDED = frozenset({"tenant.delete", "tenant.transfer", "secrets.rotate", "exec.any"})
+"""For these, whoever enrolled a second factor shows it again; so they do to give a role that has them."""
+
 ROLES: dict[str, frozenset[str]] = {
     "viewer": _VIEWER,
     "contributor": _CONTRIBUTOR,
@@ -134,8 +137,11 @@ def abilities_of(role: str) -> frozenset[str]:
     if time.monotonic() < until:
         return abilities
     row = Role.objects.filter(name=role).values_list("abilities", flat=True).first()
+    if row is None:  # not kept: a name that does not exist is anybody's to make up, of any length
+        _custom.pop(role, None)
+        return frozenset()
     # Whatever stands in the row, only what a role may hold counts.
-    abilities = frozenset(name for name in row or () if name in ABILITIES) - SUPER_ADMIN_ONLY
+    abilities = frozenset(name for name in row if name in ABILITIES) - SUPER_ADMIN_ONLY
     _custom[role] = (time.monotonic() + CUSTOM_ROLE_SECONDS, abilities)
     return abilities
 

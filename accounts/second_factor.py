@@ -137,8 +137,14 @@ def verify(user: User, code: str) -> None:
 
 
 def step_up(user: User, login: Login, code: str, *, actor: Actor) -> None:
-    """Show the second factor again for an open login; see ``accounts.stepup``."""
-    verify(user, code)
+    """Show the second factor again for an open login; see ``accounts.stepup``. A wrong code is audited: whoever has
+    somebody's session and guesses should be seen."""
+    try:
+        verify(user, code)
+    except Unauthenticated:
+        with transaction.atomic():
+            record("login.verify", actor=actor, target=target_of(user), outcome="denied")
+        raise
     with transaction.atomic():
         Login.objects.filter(pk=login.pk).update(verified_at=clock.now())
         record("login.verify", actor=actor, target=target_of(user))

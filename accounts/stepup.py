@@ -8,8 +8,8 @@
   page sends people to ``/login/again?next=…``;
 - an API key can't show anything: making it took a step-up, and it passes where its scopes do.
 
-Before: deleting and transferring a tenant, exec of any command, rotating secrets, raising somebody's role, making an
-API key, changing a super-admin.
+Before: deleting and transferring a tenant, exec of any command, rotating secrets, raising somebody's role, adding or
+inviting somebody who could do one of the first four, making an API key, changing a super-admin.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from django.http import HttpRequest
 
 from accounts.auth import Caller
 from accounts.models import Login, User
+from accounts.permissions import GUARDED, abilities_of
 from zcplatform.lib import clock
 from zcplatform.lib.errors import Forbidden
 
@@ -30,6 +31,11 @@ def require(request: HttpRequest) -> None:
     """Forbidden ``step_up_required`` unless the step-up is fresh, or not asked of this caller (see above)."""
     if not is_fresh(request):
         raise Forbidden("Show your second factor again first.", type="step_up_required")
+
+
+def is_asked_to_give(role: str) -> bool:
+    """Whether giving ``role`` to somebody new wants a step-up: else another account would do what this one may not."""
+    return bool(abilities_of(role) & GUARDED)
 
 
 def is_fresh(request: HttpRequest) -> bool:

@@ -216,6 +216,8 @@ def _headers_of(status: int, details: dict[str, Any]) -> Headers:
         return [(b"www-authenticate", b"Bearer")]
     if status == 405:
         return [(b"allow", b"POST")]
+    if status == 408:  # the rest of the body is not waited for
+        return [(b"connection", b"close")]
     if status in (429, 503):
         return [(b"retry-after", str(details.get("retry_after", 5)).encode())]
     return []

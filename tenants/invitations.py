@@ -24,18 +24,21 @@ from tenants.runs import audit
 from tenants.states import Desired
 from zcplatform.lib import clock
 from zcplatform.lib.actors import Actor
-from zcplatform.lib.errors import Conflict, Forbidden, NotFound
+from zcplatform.lib.errors import Conflict, Forbidden, NotFound, RateLimited
 from zcplatform.lib.redact import remember
 
 LIFETIME = timedelta(days=7)
 PREFIX = "zci_"
+PER_HOUR = 60
+"""Of one tenant. They are rows, so they are counted as rows: nobody is waited for while the database is locked, what is
+refused or rolled back does not count, and every way to invite is bounded."""
 
 
 def invite(*, actor: Actor, tenant: Tenant, email: str, role: str) -> Invitation:
     """Mail an invitation; a former one to the same address is revoked. An account is made for an unknown address.
 
     InvalidField ``invalid_email``, Forbidden ``role_too_high`` or ``plan_limit``, Conflict ``already_member`` or
-    ``tenant_deleted``. The token stands in the mail and nowhere else.
+    ``tenant_deleted``, RateLimited beyond 60 an hour. The token stands in the mail and nowhere else.
     """
     require(actor, "members.update", tenant)
     address = normalise_email(email)
@@ -49,6 +52,7 @@ def invite(*, actor: Actor, tenant: Tenant, email: str, role: str) -> Invitation
         if row.members.filter(user__email=address).exists():
             raise Conflict("This address belongs to a member already.", type="already_member")
         check_room(row)
+        _check_budget(row)
         if not User.objects.filter(email=address).exists():
             create_user(address, actor=actor)
         _open(row).filter(email=address).update(revoked_at=clock.now())
@@ -126,6 +130,16 @@ def link(token: str) -> str:
 
 def _open(tenant: Tenant) -> QuerySet[Invitation]:
     return Invitation.objects.filter(tenant=tenant, accepted_at__isnull=True, revoked_at__isnull=True)
+
+
+def _check_budget(tenant: Tenant) -> None:
+    """RateLimited when the last hour's invitations are as many as may be; under the tenant's lock."""
+    hour, now = timedelta(hours=1), clock.now()
+    made = tenant.invitations.filter(created_at__gt=now - hour).order_by("-created_at")
+    counted = list(made.values_list("created_at", flat=True)[:PER_HOUR])
+    if len(counted) >= PER_HOUR:
+        wait = max(1, round((counted[-1] + hour - now).total_seconds()))
+        raise RateLimited(f"A tenant sends {PER_HOUR} invitations an hour; try again in {wait} s.", retry_after=wait)
 
 
 def _check_open(invitation: Invitation, tenant: Tenant) -> None:

@@ -12,7 +12,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "zcplatform.settings")
 _django = get_asgi_application()
 
 from tenants.door import Door  # noqa: E402 - models need Django to be set up
-from tenants.door_http import Answer, Receive, Send  # noqa: E402
+from tenants.door_http import Answer, ClientGone, DoorRequest, Receive, Send  # noqa: E402
 from zcplatform.http_metrics import timed  # noqa: E402
 from zcplatform.lib.errors import RequestError  # noqa: E402
 
@@ -27,12 +27,39 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "lifespan":
         await _lifespan(receive, send)
     elif scope["type"] == "http" and _is_too_much(scope["headers"]):
-        error = RequestError("There are more headers than anybody needs.", type="headers_too_large")
-        await Answer(timed(scope["method"], send), uuid.uuid4().hex).error(error)
+        await _refuse(scope, send, RequestError("There are more headers than anybody needs.", type="headers_too_large"))
     elif _door.handles(scope):
         await _door(scope, receive, timed(scope.get("method", ""), send))
+    elif scope["type"] == "http":
+        await _to_django(scope, receive, send)
     else:
         await _django(scope, receive, send)
+
+
+async def _to_django(scope: Any, receive: Receive, send: Send) -> None:
+    """Once the body is here: Django would wait for it for ever, and write any size to a file before it looked."""
+    try:
+        body = await DoorRequest(scope, receive).body()
+    except RequestError as error:
+        await _refuse(scope, send, error)
+    except ClientGone:
+        pass
+    else:
+        await _django(scope, _after(body, receive), send)
+
+
+def _after(body: bytes, receive: Receive) -> Receive:
+    """``receive`` once more from the beginning: the body as one message, then what the server has to say."""
+    given = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def again() -> dict[str, Any]:
+        return next(given, None) or await receive()
+
+    return again
+
+
+async def _refuse(scope: Any, send: Send, error: RequestError) -> None:
+    await Answer(timed(scope["method"], send), uuid.uuid4().hex).error(error)
 
 
 def _is_too_much(headers: Any) -> bool:

@@ -42,7 +42,7 @@ def _add_errors(operation: dict[str, Any]) -> None:
     statuses = {400, 422} if operation.get("parameters") or "requestBody" in operation else set()
     statuses |= {400, 401, 403, 429} if "security" in operation else set()
     if "requestBody" in operation:
-        statuses.add(413)
+        statuses |= {408, 413}
     if any(parameter.get("name") == "Idempotency-Key" for parameter in operation["parameters"]):
         statuses.add(409)
     for status in sorted(statuses | {422, 503}):

@@ -78,9 +78,10 @@ def change_user(request: HttpRequest, user_id: UUID, payload: UserChange) -> Any
     keys end. The last active super-admin stays one."""
     actor = actor_of(request)
     require_super_admin(actor)
-    if payload.is_superuser is not None:
+    changes = payload.dict(exclude_none=True)
+    if services.VOIDING & set(changes):
         stepup.require(request)
-    return services.update_user(_user(user_id), actor=actor, **payload.dict(exclude_none=True))
+    return services.update_user(_user(user_id), actor=actor, **changes)
 
 
 @router.delete(
@@ -145,7 +146,12 @@ def change_role(request: HttpRequest, name: str, payload: RoleChange) -> Any:
     return _shown(services.save_role(row, actor=actor))
 
 
-@router.delete("/roles/{name}", response={204: None}, summary="Delete a custom role", openapi_extra=about(404))
+@router.delete(
+    "/roles/{name}",
+    response={204: None},
+    summary="Delete a custom role",
+    openapi_extra=about(404, types={403: "step_up_required"}),
+)
 @idempotent
 def delete_role(request: HttpRequest, name: str) -> Any:
     """Members who have it may do nothing from then on."""

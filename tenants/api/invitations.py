@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from ninja import Query, Router, Status
 from pydantic import Field
 
-from accounts import rates
+from accounts import stepup
 from accounts.auth import actor_of, caller_of
 from accounts.permissions import role_exists
 from accounts.writes import idempotent
@@ -24,8 +24,6 @@ from zcplatform.lib.schemas import In, Line, Out, Page, PageQuery
 
 router = Router(tags=["members"])
 accept_router = Router(tags=["members"])
-MAILS = "60/hour"
-ACCEPTS = "20/minute"
 
 
 class InvitationOut(Out):
@@ -81,7 +79,7 @@ def list_invitations(request: HttpRequest, tenant_id: UUID, query: Query[PageQue
         404,
         body={"email": "dana@example.com", "role": "contributor"},
         types={
-            403: "forbidden, role_too_high, plan_limit",
+            403: "forbidden, role_too_high, plan_limit, step_up_required",
             409: "already_member, tenant_deleted",
             422: "invalid_email, unknown_role",
         },
@@ -90,11 +88,12 @@ def list_invitations(request: HttpRequest, tenant_id: UUID, query: Query[PageQue
 @idempotent
 def invite(request: HttpRequest, tenant_id: UUID, payload: InvitationIn) -> Any:
     """A mail goes out, good for seven days; a former invitation to the same address ends. At most 60 an hour per
-    tenant."""
+    tenant. Inviting an owner asks for your second factor, if you have one."""
     tenant = find(request, tenant_id, "members.update")
     if not role_exists(payload.role):
         raise InvalidField(f"There is no role “{payload.role}”.", type="unknown_role", field="role")
-    rates.spend(MAILS, "invitations", str(tenant.pk))
+    if stepup.is_asked_to_give(payload.role):
+        stepup.require(request)
     made = invitations.invite(actor=actor_of(request), tenant=tenant, email=payload.email, role=payload.role)
     return Status(201, made)
 
@@ -134,6 +133,5 @@ def revoke(request: HttpRequest, tenant_id: UUID, invitation_id: UUID) -> Any:
 def accept(request: HttpRequest, payload: AcceptIn) -> Any:
     """Only the invited address may, once."""
     caller = caller_of(request)
-    rates.spend(ACCEPTS, "invitation-accept", str(caller.user.pk))
     member = invitations.accept(actor=caller.actor, user=caller.user, token=payload.token)
     return {"tenant": member.tenant.public_id, "slug": member.tenant.slug, "role": member.role}

@@ -91,9 +91,12 @@ def list_members(request: HttpRequest, tenant_id: UUID, query: Query[PageQuery])
 )
 @idempotent
 def add_member(request: HttpRequest, tenant_id: UUID, payload: MemberIn) -> Any:
-    """Whoever has an account is a member at once (201); anybody else gets an account and a mailed invitation (202)."""
+    """Whoever has an account is a member at once (201); anybody else gets an account and a mailed invitation (202).
+    Adding an owner asks for your second factor, if you have one."""
     tenant, actor = find(request, tenant_id, "members.update"), actor_of(request)
     role, email = check_role(payload.role), normalise_email(payload.email)
+    if stepup.is_asked_to_give(role):
+        stepup.require(request)
     user = User.objects.filter(email=email, is_active=True).first()
     if user is None:
         return Status(202, invitations.invite(actor=actor, tenant=tenant, email=email, role=role))

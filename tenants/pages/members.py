@@ -10,12 +10,11 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 
-from accounts import rates
+from accounts import stepup
 from accounts.permissions import abilities_of, may_grant, role_exists
 from tenants import invitations, membership
 from tenants.admin.members import role_choices
 from tenants.admin.site import telling
-from tenants.api.invitations import MAILS
 from tenants.models import Invitation, Member, Tenant
 from tenants.pages.frame import Viewer, address, confirm, own, show, tenant_page, to_step_up
 from zcplatform.lib.errors import InvalidField
@@ -56,10 +55,11 @@ def _may_touch(viewer: Viewer, row: Member) -> bool:
 def invite_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpResponse:
     """Mail an invitation; who it is for becomes a member by accepting it."""
     email, role = request.POST.get("email", ""), request.POST.get("role", "")
+    if stepup.is_asked_to_give(role) and (step := to_step_up(request, address(tenant, "members"))):
+        return step
     with telling(request):
         if not role_exists(role):
             raise InvalidField(_("Choose a role."), field="role")
-        rates.spend(MAILS, "invitations", str(tenant.pk))
         made = invitations.invite(actor=viewer.actor, tenant=tenant, email=email, role=role)
         messages.success(
             request, _("%(email)s is invited; the link in the mail works for 7 days.") % {"email": made.email}

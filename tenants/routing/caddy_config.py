@@ -160,6 +160,8 @@ def _proxy(site: Site, port: int, max_body: int) -> list[Json]:
             # An idle connection is given up before the other side closes it (we after 15 s, Node and uvicorn after 5):
             # a POST that meets the closing can't be sent again, and would be a 502 for the client.
             "transport": {"protocol": "http", "dial_timeout": "2s", "keep_alive": {"idle_timeout": "2s"}},
+            # To whoever sends a body too slowly. Caddy would read the body to its end before it passed this on.
+            "headers": {"response": {"require": {"status_code": [408]}, "set": {"Connection": ["close"]}}},
         },
     ]
 

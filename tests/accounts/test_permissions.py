@@ -121,3 +121,9 @@ def test_the_command_prints_json():
     out = io.StringIO()
     call_command("roles", "--json", stdout=out)
     assert {role: set(abilities) for role, abilities in json.loads(out.getvalue()).items()} == ROLES
+
+
+def test_names_that_do_not_exist_fill_no_memory(db):
+    for number in range(3):
+        assert permissions.abilities_of(f"made-up-{number}") == frozenset()
+    assert permissions._custom == {}

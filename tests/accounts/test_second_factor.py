@@ -184,7 +184,20 @@ def test_step_up_is_asked_before_a_key_is_made_and_lasts_ten_minutes(enrolled):
         assert api.post("auth/step-up", {"code": app_code(enrolled)}).status_code == 204
         assert api.post("users/me/api-keys", body).status_code == 201
     assert timedelta(minutes=15) >= stepup.FRESH
-    assert AuditEntry.objects.filter(action="login.verify").count() == 1
+    told = AuditEntry.objects.filter(action="login.verify").order_by("id").values_list("outcome", "actor_email")
+    assert list(told) == [("denied", "dana@example.com"), ("ok", "dana@example.com")]
+
+
+def test_closing_an_account_asks_for_the_step_up_by_whatever_route(root, dana):
+    second_factor.enrol_by_operator(root, actor=OPERATOR)
+    root.refresh_from_db()
+    api, account = Api(access_token(root, verified=True)), f"admin/users/{dana.public_id}"
+    with later(minutes=10):
+        for answer in (api.delete(account), api("patch", account, {"is_active": False})):
+            assert (answer.status_code, answer.json()["error"]["type"]) == (403, "step_up_required")
+        assert api("patch", account, {"name": "Dana D."}).status_code == 200
+    dana.refresh_from_db()
+    assert dana.is_active
 
 
 def test_a_key_passes_where_its_scopes_do(enrolled):

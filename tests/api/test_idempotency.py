@@ -9,7 +9,9 @@ import subprocess
 import time
 
 import pytest
+from django.db import connection
 
+from accounts import rates
 from tests.api.conftest import Undone
 from tests.api.test_permissions import ask
 from tests.fakes import ServingRuntime
@@ -66,6 +68,26 @@ def test_a_write_with_a_key_waits_for_nobody_outside(caller, people, ids, waited
         with Undone():
             told[route] = ask(getattr(people, caller), route, ids, **{"idempotency-key": "k-1"}).status_code
     assert waited_for == []
+    assert sum(status < 300 for status in told.values()) > len(told) // 2
+
+
+def test_a_write_with_a_key_counts_against_no_budget_inside_its_transaction(people, ids, monkeypatch):
+    """Budgets may be counted in Redis, which may take seconds to answer or not to: not while others wait to write."""
+    told, depths = {}, []
+
+    def counted(*_parts, **_more):
+        depths.append(len(connection.savepoint_ids))
+        return True
+
+    monkeypatch.setattr(rates, "_hit", counted)
+    for route in sorted(set(WRITES) - WITHOUT_KEY):
+        depths.clear()
+        rates.permits.clear()  # so that the API's own limit is asked for each of them
+        with Undone():
+            outside = len(connection.savepoint_ids)
+            told[route] = ask(people.owner, route, ids, **{"idempotency-key": "k-1"}).status_code
+        assert depths, route
+        assert max(depths) == outside, route
     assert sum(status < 300 for status in told.values()) > len(told) // 2
 
 

@@ -9,12 +9,13 @@ from datetime import timedelta
 import pytest
 from django.core import mail as outbox
 
-from accounts import mail
+from accounts import mail, second_factor
 from accounts.models import Mail, User
 from audit.models import AuditEntry
 from tenants import invitations, membership
 from tenants.models import Invitation, Member, Tenant
-from tests.api.conftest import as_user
+from tests.accounts.conftest import access_token
+from tests.api.conftest import Api, as_user
 from tests.factories import UserFactory
 from tests.tenants.test_membership import at_once
 from zcplatform.lib import clock
@@ -153,11 +154,35 @@ def test_members_and_full_plans_are_refused(invite, people, at, acme):
         assert people.manager.post(f"{at}/invitations", {"email": email, "role": "viewer"}).status_code == 422
 
 
-def test_mails_are_bounded_per_tenant(invite, people, at, monkeypatch):
-    monkeypatch.setattr("tenants.api.invitations.MAILS", "2/hour")
+def test_adding_or_inviting_an_owner_wants_the_step_up(people, at, monkeypatch):
+    """Else whoever has an owner's session makes an owner of themselves, and does there what it may not do here."""
+    monkeypatch.setattr("accounts.mail.async_task", lambda *a, **k: None)
+    user = people.users["owner"]
+    second_factor.enrol_by_operator(user, actor=OPERATOR)
+    user.refresh_from_db()
+    api, known = Api(access_token(user, verified=True)), UserFactory().email
+    later, before = clock.now() + timedelta(minutes=10), Member.objects.filter(role="owner").count()
+    with clock.use(lambda: later):
+        for route, email in (("members", known), ("members", "a@example.test"), ("invitations", "a@example.test")):
+            assert error(api.post(f"{at}/{route}", {"email": email, "role": "owner"}), 403) == "step_up_required"
+        assert api.post(f"{at}/members", {"email": known, "role": "manager"}).status_code == 201
+        assert api.post(f"{at}/invitations", {"email": "a@example.test", "role": "viewer"}).status_code == 201
+    assert Member.objects.filter(role="owner").count() == before
+    assert not Invitation.objects.filter(role="owner").exists()
+
+
+def test_mails_are_bounded_per_tenant_by_whatever_way(invite, people, at, acme, monkeypatch):
+    monkeypatch.setattr(invitations, "PER_HOUR", acme.invitations.count() + 2)
     for number in range(2):
         invite(email=f"n{number}@example.test")
-    assert people.manager.post(f"{at}/invitations", {"email": "n2@example.test", "role": "viewer"}).status_code == 429
+    for route in ("invitations", "members"):
+        answer = people.manager.post(f"{at}/{route}", {"email": "n2@example.test", "role": "viewer"})
+        assert error(answer, 429) == "rate_limited"
+        assert 3_500 < int(answer["Retry-After"]) <= 3_600
+    assert not User.objects.filter(email="n2@example.test").exists()
+    later = clock.now() + timedelta(hours=1, seconds=1)
+    with clock.use(lambda: later):
+        invitations.invite(actor=OPERATOR, tenant=acme, email="n2@example.test", role="viewer")
 
 
 @pytest.mark.django_db(transaction=True)

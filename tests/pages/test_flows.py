@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 
+from accounts import second_factor, stepup
+from accounts.models import Login, User
 from tenants import services
 from tenants.models import Run, Tenant
 from tenants.states import Status
 from tests.pages import table
 from tests.pages.conftest import browser
+from zcplatform.lib import clock
 from zcplatform.lib.actors import OPERATOR
 
 
@@ -120,6 +123,17 @@ def test_members_are_invited_changed_and_removed(stage):
     manager = browser(stage.people["manager"])
     refused = manager.post(table.of(slug, "invite"), {"email": "x@example.test", "role": "owner"}, follow=True)
     assert "above your own" in told(refused)[0]
+
+
+def test_inviting_an_owner_wants_the_second_factor_again(stage):
+    user, path = stage.people["owner"], table.of(stage.tenant, "invite")
+    second_factor.enrol_by_operator(user, actor=OPERATOR)
+    owner = browser(User.objects.get(pk=user.pk))
+    Login.objects.filter(user=user, revoked_at=None).update(verified_at=clock.now() - stepup.FRESH)
+    sent = owner.post(path, {"email": "dana@example.test", "role": "owner"})
+    assert sent["Location"].startswith("/login/again?")
+    assert "is invited" in told(owner.post(path, {"email": "dana@example.test", "role": "viewer"}, follow=True))[0]
+    assert not stage.tenant.invitations.filter(role="owner").exists()
 
 
 def test_logs_are_filtered_and_downloaded(stage):

@@ -11,6 +11,7 @@ ERRORS = {
     401: "No credential, or one that is not valid (any more).",
     403: "Your role, or your key's scopes, do not allow this.",
     404: "It does not exist, or you may not see it.",
+    408: "The body did not arrive within 30 s.",
     409: "The state of things does not allow this, or it exists already.",
     413: "The request is too large.",
     422: "A field, or a parameter, can't be accepted; `details` names it.",

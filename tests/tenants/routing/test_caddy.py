@@ -19,6 +19,7 @@ from tenants.routing import caddy_admin, caddy_config
 from tenants.routing.base import SyncResult
 from tenants.routing.caddy import CaddyRouter, current_site
 from tests.caddy import free_port, make_route
+from tests.serving import answer, serving
 from tests.tenants.routing.upstream import Upstream
 from zcplatform.lib.errors import BadUpstream, DependencyDown, DependencyTimeout, InvalidField, Misconfigured
 
@@ -320,6 +321,20 @@ class TestRequests:
             body = b"%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n"
         status, answer = caddy.get("acme.localhost", "/v1/chat/completions", method="POST", headers=headers, body=body)
         assert (status, json.loads(answer)["error"]["type"]) == (413, "too_large")
+
+    def test_m2_a_408_is_passed_on_without_waiting_for_the_rest_of_the_body(self, caddy, settings):
+        async def impatient(scope, receive, send):
+            await answer(send, 408, b"too slow")
+
+        with serving(impatient) as settings.PORT:
+            sync(make_route("acme"))
+            with socket.create_connection(("127.0.0.1", caddy.port), timeout=20) as slow:
+                slow.sendall(
+                    b"POST /v1/chat/completions HTTP/1.1\r\nHost: acme.localhost\r\nContent-Length: 9\r\n\r\n{"
+                )
+                told = slow.makefile("rb").read()  # to the end of the connection
+        assert told.startswith(b"HTTP/1.1 408 ")
+        assert b"too slow" in told
 
     def test_l17_a_dead_agent_is_502_in_the_envelope_without_its_address(self, caddy):
         port = free_port()

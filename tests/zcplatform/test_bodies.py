@@ -1,0 +1,62 @@
+"""What a request's body may cost the platform's own side: time and size, counted before Django sees any of it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+
+import pytest
+
+from tenants import door_http
+from tests.serving import serving
+from zcplatform.asgi import application
+
+CHUNK = b"10000\r\n" + b" " * 65_536 + b"\r\n"
+
+
+@pytest.fixture
+def web():
+    with serving(application) as port:
+        yield port
+
+
+def head(*lines):
+    given = ("POST /api/auth/otp/request HTTP/1.1", "Host: localhost", "Content-Type: application/json", *lines)
+    return "\r\n".join([*given, "", ""]).encode()
+
+
+def answer(line):
+    """Status and error type; it waits until the server closes."""
+    told = http.client.HTTPResponse(line)
+    told.begin()
+    found = told.status, json.loads(told.read())["error"]["type"]
+    assert line.recv(1) == b""
+    return found
+
+
+def test_m2_a_body_that_does_not_come_is_408_and_the_connection_ends(web, monkeypatch):
+    monkeypatch.setattr(door_http, "BODY_TIMEOUT_S", 0.2)
+    with socket.create_connection(("127.0.0.1", web), timeout=20) as line:
+        line.sendall(head("Content-Length: 100") + b"{")
+        assert answer(line) == (408, "request_timeout")
+
+
+def test_m1_a_body_of_unknown_length_is_counted_while_it_comes(web):
+    with socket.create_connection(("127.0.0.1", web), timeout=20) as line:
+        line.sendall(head("Transfer-Encoding: chunked") + CHUNK * 17)
+        assert b" 413 " in line.recv(65_536).split(b"\r\n")[0]
+
+
+def test_a_body_in_pieces_arrives_whole(web):
+    body = b'{"email": 5, "canary": 6}'
+    with socket.create_connection(("127.0.0.1", web), timeout=20) as line:
+        line.sendall(head(f"Content-Length: {len(body)}", "Connection: close") + body[:9])
+        line.sendall(body[9:])
+        assert answer(line) == (422, "invalid_field")
+
+
+def test_who_hangs_up_half_way_is_not_answered_and_the_next_one_is(web):
+    with socket.create_connection(("127.0.0.1", web), timeout=20) as line:
+        line.sendall(head("Content-Length: 100") + b"{")
+    test_a_body_in_pieces_arrives_whole(web)
