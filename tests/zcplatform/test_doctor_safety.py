@@ -119,7 +119,7 @@ def test_the_state_before_a_restore(sound, settings):
     (home / "a").write_text("old")
     (home / "a.new").write_text("new")
     swap.perform(home, [Move(str(home / "a"), str(home / "a.new"), str(home / "a.old"))])
-    assert only("leftovers") == ("warning", "The state before the last restore is still kept, in 1 files.")
+    assert only("leftovers") == ("warning", "The state before the last restore is still kept, in 1 file.")
     swap.forget(home)
     assert found("leftovers") == []
 
