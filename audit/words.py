@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -24,6 +25,8 @@ LABELS = (
 Names = Mapping[str, Mapping[str, str]]
 _ID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}")
 _WORD = re.compile(r"[a-z]+_[a-z_]+")
+_MACHINE = frozenset({"ability", "cause", "error", "hold", "kind", "metric", "mode", "reason", "type", "what", "why"})
+"""Details whose values are words of the platform's own; a name that somebody chose is told as it is."""
 _MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)[\d:.]*(?:\+00:00|Z)")
 _SIGNS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
 
@@ -45,8 +48,16 @@ def detail(entry: AuditEntry, names: Names = MappingProxyType({})) -> str:
     """The row's detail in one line; what is nested, masked or an id is left out. ``names`` has the labels of values
     that a program reads, by the detail's name."""
     given = json.loads(entry.detail_json).items()
-    parts = [(name, _named(value, names.get(name, {})) or _plain(value)) for name, value in given]
+    parts = [(name, _told(name, value, names.get(name, {}))) for name, value in given]
     return ", ".join(_pair(name, text) for name, text in parts if text)[:LONGEST]
+
+
+def _told(name: str, value: Any, labels: Mapping[str, str]) -> str:
+    if name == "argv" and isinstance(value, list):  # as it was run: whoever reads it wants to know what was done
+        return shlex.join(map(str, value))
+    if name in _MACHINE and isinstance(value, str) and _WORD.fullmatch(value) and value not in labels:
+        return value.replace("_pct", " %").replace("_", " ")
+    return _named(value, labels) or _plain(value)
 
 
 def _named(value: Any, labels: Mapping[str, str]) -> str:
@@ -71,6 +82,4 @@ def _plain(value: Any) -> str:
         return ""
     if moment := _MOMENT.fullmatch(value):
         return f"{moment[1]} {moment[2]} UTC"
-    if _WORD.fullmatch(value):
-        return value.replace("_pct", " %").replace("_", " ")
     return _SIGNS.get(value, value)

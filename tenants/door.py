@@ -62,7 +62,7 @@ class Door:
         except Exception as error:
             if not isinstance(error, ZCError):
                 log.exception("the door failed", extra={"request_id": request.id, "tenant": place.slug})
-            await answer.error(error)
+            await answer.error(error, close=request.is_unread())
         log.info(
             "door",
             extra={

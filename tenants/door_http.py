@@ -96,6 +96,14 @@ class DoorRequest:
     scope: Scope
     receive: Receive
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    _is_read: bool = field(default=False, init=False)
+
+    def is_unread(self) -> bool:
+        """Whether some of a body may still be on its way: then the connection has to end with the answer, or the
+        client could hold it for as long as it sends a byte now and then."""
+        return not self._is_read and (
+            bool(self.values(b"transfer-encoding")) or self.values(b"content-length") not in ([], ["0"])
+        )
 
     def values(self, name: bytes) -> list[str]:
         return [value.decode("latin-1") for key, value in self.scope["headers"] if key == name]
@@ -147,6 +155,7 @@ class DoorRequest:
             if len(content) > MAX_BODY:
                 raise TooLarge("The body may have 1 MB.")
             if not message.get("more_body", False):
+                self._is_read = True
                 return bytes(content)
 
     async def json_body(self) -> bytes:
@@ -201,12 +210,14 @@ class Answer:
     async def write(self, content: bytes, *, more: bool = True) -> None:
         await self._send({"type": "http.response.body", "body": content, "more_body": more})
 
-    async def error(self, error: Exception) -> None:
-        """The envelope; once a stream of events has begun, a last event that holds it. Another answer that has
-        begun is left unfinished, so that the server cuts the connection and the client sees that it is torn."""
+    async def error(self, error: Exception, *, close: bool = False) -> None:
+        """The envelope, and with ``close`` the end of the connection. Once a stream of events has begun, a last event
+        that holds it; another answer that has begun is left unfinished, so that the server cuts the connection and the
+        client sees that it is torn."""
         status, body = to_envelope(error, self._id)
         if not self.status:
-            await self.json(status, body, _headers_of(status, body["error"]["details"]))
+            end = [(b"connection", b"close")] if close else []
+            await self.json(status, body, _headers_of(status, body["error"]["details"]) + end)
         elif self._events:
             await self.write(b"event: error\ndata: " + json.dumps(body).encode() + b"\n\n", more=False)
 
@@ -216,8 +227,6 @@ def _headers_of(status: int, details: dict[str, Any]) -> Headers:
         return [(b"www-authenticate", b"Bearer")]
     if status == 405:
         return [(b"allow", b"POST")]
-    if status == 408:  # the rest of the body is not waited for
-        return [(b"connection", b"close")]
     if status in (429, 503):
         return [(b"retry-after", str(details.get("retry_after", 5)).encode())]
     return []

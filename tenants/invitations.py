@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import secrets
 from datetime import timedelta
 
@@ -138,7 +139,7 @@ def _check_budget(tenant: Tenant) -> None:
     made = tenant.invitations.filter(created_at__gt=now - hour).order_by("-created_at")
     counted = list(made.values_list("created_at", flat=True)[:PER_HOUR])
     if len(counted) >= PER_HOUR:
-        wait = max(1, round((counted[-1] + hour - now).total_seconds()))
+        wait = max(1, math.ceil((counted[-1] + hour - now).total_seconds()))
         raise RateLimited(f"A tenant sends {PER_HOUR} invitations an hour; try again in {wait} s.", retry_after=wait)
 
 

@@ -45,8 +45,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip(f"{name}: {reason}")
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    _note_failures(terminalreporter)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:
+    if exitstatus == pytest.ExitCode.TESTS_FAILED:  # else not all were played, and those alone would not do
+        _note_failures(terminalreporter)
     left_out = config.stash[LEFT_OUT]
     if not left_out:
         return

@@ -13,7 +13,7 @@ _django = get_asgi_application()
 
 from tenants.door import Door  # noqa: E402 - models need Django to be set up
 from tenants.door_http import Answer, ClientGone, DoorRequest, Receive, Send  # noqa: E402
-from zcplatform.http_metrics import timed  # noqa: E402
+from zcplatform.http_metrics import DOOR, REFUSED, timed  # noqa: E402
 from zcplatform.lib.errors import RequestError  # noqa: E402
 
 MAX_HEADERS = 200
@@ -27,9 +27,10 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "lifespan":
         await _lifespan(receive, send)
     elif scope["type"] == "http" and _is_too_much(scope["headers"]):
-        await _refuse(scope, send, RequestError("There are more headers than anybody needs.", type="headers_too_large"))
+        too_much = RequestError("There are more headers than anybody needs.", type="headers_too_large")
+        await _refuse(timed(scope["method"], send, REFUSED), too_much)
     elif _door.handles(scope):
-        await _door(scope, receive, timed(scope.get("method", ""), send))
+        await _door(scope, receive, timed(scope.get("method", ""), send, DOOR))
     elif scope["type"] == "http":
         await _to_django(scope, receive, send)
     else:
@@ -38,10 +39,11 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
 
 async def _to_django(scope: Any, receive: Receive, send: Send) -> None:
     """Once the body is here: Django would wait for it for ever, and write any size to a file before it looked."""
+    refusing = timed(scope["method"], send, REFUSED)
     try:
         body = await DoorRequest(scope, receive).body()
     except RequestError as error:
-        await _refuse(scope, send, error)
+        await _refuse(refusing, error)
     except ClientGone:
         pass
     else:
@@ -58,8 +60,9 @@ def _after(body: bytes, receive: Receive) -> Receive:
     return again
 
 
-async def _refuse(scope: Any, send: Send, error: RequestError) -> None:
-    await Answer(timed(scope["method"], send), uuid.uuid4().hex).error(error)
+async def _refuse(send: Send, error: RequestError) -> None:
+    """Before the body is read; what is left of it is not waited for."""
+    await Answer(send, uuid.uuid4().hex).error(error, close=True)
 
 
 def _is_too_much(headers: Any) -> bool:

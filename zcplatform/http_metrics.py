@@ -25,6 +25,8 @@ from zcplatform.middleware import GetResponse
 
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 DOOR = "door"
+REFUSED = "refused"
+"""Too many headers, a body too large or too slow: answered before it is known what was asked for."""
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 disable_created_metrics()  # the files of several processes know no such time either
@@ -56,13 +58,13 @@ def observe(method: str, route: str, status: int, seconds: float) -> None:
     _durations.labels(method if method in _METHODS else "other", route, str(status)).observe(seconds)
 
 
-def timed(method: str, send: Any) -> Any:
-    """An ASGI ``send`` that counts the request as one of the door's when the head of its answer goes out."""
+def timed(method: str, send: Any, route: str) -> Any:
+    """An ASGI ``send`` that counts the request, which arrives now, when the head of its answer goes out."""
     began = time.perf_counter()
 
     async def sending(message: Any) -> None:
         if message["type"] == "http.response.start":
-            observe(method, DOOR, message["status"], time.perf_counter() - began)
+            observe(method, route, message["status"], time.perf_counter() - began)
         await send(message)
 
     return sending

@@ -23,6 +23,8 @@ ID = "c59a196e-5894-4b2e-bb97-6d33d14ca7bb"
         ({"comparison": "ge", "hold_s": 300, "threshold": 90.0}, "comparison: ≥, hold: 300 s, threshold: 90"),
         ({"is_superuser": False, "opened": [ID], "note": ""}, "is superuser: no"),
         ({"argv": ["ls", "-l", "/data"], "metric": "tenant_disk_pct"}, "argv: ls -l /data, metric: tenant disk %"),
+        ({"argv": ["sh", "-c", f"rm my_file # {ID}"]}, f"argv: sh -c 'rm my_file # {ID}'"),
+        ({"argv": ["gt", "***"], "name": "prod_alerts"}, "argv: gt '***', name: prod_alerts"),
         ({"opened": [f"{ID} tenant/agent_token"], "changed": []}, ""),
         ({"note": "x" * 500}, "note: " + "x" * 194),
     ],

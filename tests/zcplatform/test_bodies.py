@@ -42,6 +42,24 @@ def test_m2_a_body_that_does_not_come_is_408_and_the_connection_ends(web, monkey
         assert answer(line) == (408, "request_timeout")
 
 
+@pytest.mark.parametrize(
+    ("host", "lines", "told"),
+    [
+        ("localhost", ["Content-Length: 2000000"], (413, "too_large")),
+        ("localhost", ["Content-Length: 100", *(f"X-{n}: y" for n in range(210))], (400, "headers_too_large")),
+        ("acme.localhost", ["Content-Length: 100"], (401, "unauthenticated")),
+        ("acme.localhost", ["Transfer-Encoding: chunked"], (401, "unauthenticated")),
+    ],
+)
+def test_m2_who_is_answered_before_the_body_is_read_can_t_hold_the_connection(web, settings, host, lines, told):
+    settings.DOMAIN, settings.ROUTER = "localhost", "caddy"
+    asked = [f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}", *lines, "", ""]
+    with socket.create_connection(("127.0.0.1", web), timeout=20) as line:
+        line.sendall("\r\n".join(asked).encode())
+        assert b"\r\nconnection: close\r\n" in line.recv(65_536, socket.MSG_PEEK).lower()
+        assert answer(line) == told
+
+
 def test_m1_a_body_of_unknown_length_is_counted_while_it_comes(web):
     with socket.create_connection(("127.0.0.1", web), timeout=20) as line:
         line.sendall(head("Transfer-Encoding: chunked") + CHUNK * 17)

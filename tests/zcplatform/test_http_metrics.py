@@ -24,7 +24,7 @@ def test_the_door_counts_at_the_head_of_its_answer_and_once():
         sent.append(message["type"])
 
     async def answer():
-        sending = http_metrics.timed("POST", send)
+        sending = http_metrics.timed("POST", send, http_metrics.DOOR)
         await sending({"type": "http.response.start", "status": 200})
         assert counted("door")["POST", "200"] == before + 1
         for _ in range(3):
