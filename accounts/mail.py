@@ -79,7 +79,8 @@ def send_due() -> int:
         epoch = claims.claim(_waiting(), pk=pk, owner=owner, seconds=LEASE_S)
         if epoch is None:
             continue
-        outcome = _attempt(Mail.objects.get(pk=pk), epoch)
+        held = claims.held(Mail.objects.all(), pk=pk, epoch=epoch)
+        outcome = _attempt(Mail.objects.get(pk=pk), held)
         sent += outcome == "sent"
         if outcome == "down" or time.monotonic() > until:
             break
@@ -135,22 +136,22 @@ def _due() -> Iterator[int]:
         yield from pks
 
 
-def _attempt(mail: Mail, epoch: int) -> str:
+def _attempt(mail: Mail, held: QuerySet[Mail]) -> str:
     """Try one mail outside any transaction: sent, dropped, refused or down."""
     if mail.needs_account and not User.objects.filter(email=mail.recipient, is_active=True).exists():
-        _finish(mail, epoch, failed_at=clock.now(), error="no such account")
+        _finish(mail, held, failed_at=clock.now(), error="no such account")
         return "dropped"
     try:
         deliver(mail.recipient, opened(mail))
     except BadUpstream as error:
-        _finish(mail, epoch, failed_at=clock.now(), error=_told(error))
+        _finish(mail, held, failed_at=clock.now(), error=_told(error))
         log.warning("mail_refused", mail=mail.pk, reason=_told(error))
         return "refused"
     except ZCError as error:
-        _put_off(mail, epoch, _told(error))
+        _put_off(mail, held, _told(error))
         log.warning("mail_delayed", mail=mail.pk, reason=_told(error), attempts=mail.attempts + 1)
         return "down"
-    _finish(mail, epoch, sent_at=clock.now(), error="")
+    _finish(mail, held, sent_at=clock.now(), error="")
     return "sent"
 
 
@@ -164,16 +165,14 @@ def opened(mail: Mail) -> Letter:
         return Letter(mail.subject, sealed, "")
 
 
-def _finish(mail: Mail, epoch: int, **values: object) -> None:
-    held = claims.held(Mail.objects.all(), pk=mail.pk, epoch=epoch)
+def _finish(mail: Mail, held: QuerySet[Mail], **values: object) -> None:
     claims.release(held, sealed_text="", attempts=mail.attempts + 1, **values)
 
 
-def _put_off(mail: Mail, epoch: int, why: str) -> None:
+def _put_off(mail: Mail, held: QuerySet[Mail], why: str) -> None:
     """This mail by its own count of attempts, and everything else that is due by the first wait."""
     now = clock.now()
     next_at = now + wait_after(mail.attempts)
-    held = claims.held(Mail.objects.all(), pk=mail.pk, epoch=epoch)
     claims.release(held, attempts=mail.attempts + 1, next_attempt_at=next_at, error=why)
     _waiting().filter(next_attempt_at__lt=now + FIRST_WAIT).update(next_attempt_at=now + FIRST_WAIT)
 

@@ -55,9 +55,11 @@ def detail(entry: AuditEntry, names: Names = MappingProxyType({})) -> str:
 def _told(name: str, value: Any, labels: Mapping[str, str]) -> str:
     if name == "argv" and isinstance(value, list):  # as it was run: whoever reads it wants to know what was done
         return shlex.join(map(str, value))
-    if name in _MACHINE and isinstance(value, str) and _WORD.fullmatch(value) and value not in labels:
+    if label := _named(value, labels):
+        return label
+    if name in _MACHINE and isinstance(value, str) and _WORD.fullmatch(value):
         return value.replace("_pct", " %").replace("_", " ")
-    return _named(value, labels) or _plain(value)
+    return _plain(value)
 
 
 def _named(value: Any, labels: Mapping[str, str]) -> str:
