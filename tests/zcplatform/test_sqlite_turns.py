@@ -562,6 +562,6 @@ def test_a_database_that_must_exist_is_never_made(tmp_path, exists):
     if exists:
         one.get_new_connection(one.get_connection_params()).close()
     else:
-        with pytest.raises(OperationalError):
+        with pytest.raises(sqlite3.OperationalError):
             one.get_new_connection(one.get_connection_params())
     assert path.exists() is exists
