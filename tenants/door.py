@@ -55,14 +55,16 @@ class Door:
         answer = Answer(send, request.id)
         place = place_of(scope) or Place("", "/")
         try:
-            await self._serve(place, request, answer)
+            try:
+                await self._serve(place, request, answer)
+            except ZCError as error:
+                await answer.error(error, close=await request.breaks_off())
         except ClientGone:
             log.info("chat aborted by the client", extra={"request_id": request.id, "tenant": place.slug})
             return
         except Exception as error:
-            if not isinstance(error, ZCError):
-                log.exception("the door failed", extra={"request_id": request.id, "tenant": place.slug})
-            await answer.error(error, close=request.is_unread())
+            log.exception("the door failed", extra={"request_id": request.id, "tenant": place.slug})
+            await answer.error(error, close=True)
         log.info(
             "door",
             extra={

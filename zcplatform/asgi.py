@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import uuid
+from contextlib import suppress
 from typing import Any
 
 from django.core.asgi import get_asgi_application
@@ -28,7 +28,7 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
         await _lifespan(receive, send)
     elif scope["type"] == "http" and _is_too_much(scope["headers"]):
         too_much = RequestError("There are more headers than anybody needs.", type="headers_too_large")
-        await _refuse(timed(scope["method"], send, REFUSED), too_much)
+        await _refuse(DoorRequest(scope, receive), send, too_much)
     elif _door.handles(scope):
         await _door(scope, receive, timed(scope.get("method", ""), send, DOOR))
     elif scope["type"] == "http":
@@ -39,11 +39,11 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
 
 async def _to_django(scope: Any, receive: Receive, send: Send) -> None:
     """Once the body is here: Django would wait for it for ever, and write any size to a file before it looked."""
-    refusing = timed(scope["method"], send, REFUSED)
+    request = DoorRequest(scope, receive)
     try:
-        body = await DoorRequest(scope, receive).body()
+        body = await request.body()
     except RequestError as error:
-        await _refuse(refusing, error)
+        await _refuse(request, send, error)
     except ClientGone:
         pass
     else:
@@ -60,9 +60,11 @@ def _after(body: bytes, receive: Receive) -> Receive:
     return again
 
 
-async def _refuse(send: Send, error: RequestError) -> None:
-    """Before the body is read; what is left of it is not waited for."""
-    await Answer(send, uuid.uuid4().hex).error(error, close=True)
+async def _refuse(request: DoorRequest, send: Send, error: RequestError) -> None:
+    """Whoever asked is told before Django sees anything of it."""
+    with suppress(ClientGone):
+        answer = Answer(timed(request.scope["method"], send, REFUSED), request.id)
+        await answer.error(error, close=await request.breaks_off())
 
 
 def _is_too_much(headers: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import time
 
 import pytest
 
@@ -58,6 +59,21 @@ def test_m2_who_is_answered_before_the_body_is_read_can_t_hold_the_connection(we
         line.sendall("\r\n".join(asked).encode())
         assert b"\r\nconnection: close\r\n" in line.recv(65_536, socket.MSG_PEEK).lower()
         assert answer(line) == told
+
+
+@pytest.mark.parametrize("host", ["acme.localhost", "nobody.localhost"])
+def test_who_is_answered_without_the_body_that_follows_has_the_answer_and_asks_again(web, settings, host):
+    settings.DOMAIN, settings.ROUTER = "localhost", "caddy"
+    asked = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nContent-Length: 6000\r\n\r\n".encode()
+    with socket.create_connection(("127.0.0.1", web), timeout=20) as line:
+        for _ in range(2):
+            line.sendall(asked)
+            time.sleep(0.1)
+            line.sendall(b"x" * 6_000)
+            told = http.client.HTTPResponse(line)
+            told.begin()
+            assert (told.status, told.headers["connection"]) == (401, None)
+            told.read()
 
 
 def test_m1_a_body_of_unknown_length_is_counted_while_it_comes(web):
