@@ -29,7 +29,7 @@ from zcplatform.lib import http
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-EXAMPLES = 15 if os.environ.get("ZC_SLOW") == "1" else 2
+EXAMPLES = 8 if os.environ.get("ZC_SLOW") == "1" else 2
 ROLES = ("anonymous", "stranger", "viewer", "contributor", "manager", "owner", "super_admin", "read_key")
 QUICK = "owner"  # the others run with ZC_SLOW=1
 CHECKS = (
