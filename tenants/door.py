@@ -55,16 +55,14 @@ class Door:
         answer = Answer(send, request.id)
         place = place_of(scope) or Place("", "/")
         try:
-            try:
-                await self._serve(place, request, answer)
-            except ZCError as error:
-                await answer.error(error, close=await request.breaks_off())
+            await self._serve(place, request, answer)
         except ClientGone:
             log.info("chat aborted by the client", extra={"request_id": request.id, "tenant": place.slug})
             return
         except Exception as error:
-            log.exception("the door failed", extra={"request_id": request.id, "tenant": place.slug})
-            await answer.error(error, close=True)
+            if not isinstance(error, ZCError):
+                log.exception("the door failed", extra={"request_id": request.id, "tenant": place.slug})
+            await answer.error(error, close=await request.breaks_off())
         log.info(
             "door",
             extra={

@@ -102,14 +102,14 @@ class DoorRequest:
     async def breaks_off(self) -> bool:
         """Whether the connection has to end with an answer that did not need the body: some of it is still to come
         after a second, and the client could hold the connection for as long as it sends a byte now and then. Not at
-        once, because what arrives after the end makes many a client drop the answer. ClientGone when it hangs up."""
+        once, because what arrives after the end makes many a client drop the answer."""
         announced = self.values(b"transfer-encoding") or self.values(b"content-length") not in ([], ["0"])
         if self._is_read or not announced:
             return False
         try:
             async with asyncio.timeout(LINGER_S):
                 await self._read()
-        except (TimeoutError, TooLarge):
+        except (TimeoutError, TooLarge, ClientGone):
             return True
         return False
 

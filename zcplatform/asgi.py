@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from typing import Any
 
 from django.core.asgi import get_asgi_application
@@ -62,9 +61,8 @@ def _after(body: bytes, receive: Receive) -> Receive:
 
 async def _refuse(request: DoorRequest, send: Send, error: RequestError) -> None:
     """Whoever asked is told before Django sees anything of it."""
-    with suppress(ClientGone):
-        answer = Answer(timed(request.scope["method"], send, REFUSED), request.id)
-        await answer.error(error, close=await request.breaks_off())
+    answer = Answer(timed(request.scope["method"], send, REFUSED), request.id)
+    await answer.error(error, close=await request.breaks_off())
 
 
 def _is_too_much(headers: Any) -> bool:

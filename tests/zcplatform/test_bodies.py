@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import socket
@@ -94,3 +95,11 @@ def test_who_hangs_up_half_way_is_not_answered_and_the_next_one_is(web):
     with socket.create_connection(("127.0.0.1", web), timeout=20) as line:
         line.sendall(head("Content-Length: 100") + b"{")
     test_a_body_in_pieces_arrives_whole(web)
+
+
+def test_who_hangs_up_before_an_answer_that_needs_no_body_is_no_fault_of_ours():
+    async def receive():
+        return {"type": "http.disconnect"}
+
+    request = door_http.DoorRequest({"headers": [(b"content-length", b"100")]}, receive)
+    assert asyncio.run(request.breaks_off()) is True
