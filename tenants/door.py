@@ -26,7 +26,7 @@ from tenants.door_http import Answer, ClientGone, DoorRequest, MethodNotAllowed,
 from tenants.door_public import request_headers, response_headers, serves
 from tenants.door_upstream import Upstream, whole
 from tenants.routing.base import DOOR_PATHS, PAIR_PATH
-from zcplatform.lib.errors import BadUpstream, DependencyTimeout, NotFound, RateLimited, ZCError
+from zcplatform.lib.errors import BadUpstream, DependencyTimeout, NotFound, Overloaded, RateLimited, ZCError
 from zcplatform.lib.redact import SecretStr
 
 MAX_CHAT_S = 3_600
@@ -150,7 +150,7 @@ async def _count(agent: Agent, **counts: int) -> None:
         return
     try:
         await in_database(partial(usage.add, agent.tenant_id, **counts))
-    except DatabaseError:
+    except (DatabaseError, Overloaded):
         log.exception("a message was not counted", extra={"tenant_id": agent.tenant_id})
 
 

@@ -21,15 +21,17 @@ from tenants.states import Status
 from vault.models import Secret
 from vault.services import reveal
 from zcplatform.lib.actors import SYSTEM, Actor
-from zcplatform.lib.errors import DependencyDown, Misconfigured, NotFound, Unauthenticated
+from zcplatform.lib.errors import DependencyDown, Misconfigured, NotFound, Overloaded, Unauthenticated
 from zcplatform.lib.redact import SecretStr
 
 KEEP_S = 60.0
 MAX_KEPT = 5_000
+MAX_WAITING = 64
 T = TypeVar("T")
 
 # Threads of its own: Django's single thread for synchronous code would make every chat wait for every other.
 _threads = ThreadPoolExecutor(4, thread_name_prefix="door")
+_asked: set[object] = set()
 _toucher = ThreadPoolExecutor(1, thread_name_prefix="door-touch")
 _touching = Lock()
 log = logging.getLogger(__name__)
@@ -47,7 +49,14 @@ class Agent:
 
 
 async def in_database(query: Callable[..., T], *args: object) -> T:
-    return await sync_to_async(_with_connection, thread_sensitive=False, executor=_threads)(query, *args)
+    """Overloaded when so many queries wait that one more would come too late."""
+    if len(_asked) >= MAX_WAITING:
+        raise Overloaded
+    _asked.add(mine := object())
+    try:
+        return await sync_to_async(_with_connection, thread_sensitive=False, executor=_threads)(query, *args)
+    finally:
+        _asked.discard(mine)
 
 
 def _with_connection(query: Callable[..., T], *args: object) -> T:

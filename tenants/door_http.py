@@ -202,6 +202,13 @@ class Answer:
         await self.start(status, [(b"content-type", b"application/json"), *(headers or [])])
         await self.write(json.dumps(body).encode(), more=False)
 
+    async def page(self, status: int, content: bytes, *, retry_after: int) -> None:
+        """For people; ``retry_after`` is in seconds."""
+        headers = [(b"content-type", b"text/html; charset=utf-8"), (b"retry-after", str(retry_after).encode())]
+        policy = "; ".join(f"{name} {value}" for name, value in settings.CONTENT_SECURITY_POLICY.items())
+        await self.start(status, [*headers, (b"content-security-policy", policy.encode())])
+        await self.write(content, more=False)
+
     async def start_events(self) -> None:
         self._events = True
         await self.start(200, [(b"content-type", b"text/event-stream; charset=utf-8"), (b"x-accel-buffering", b"no")])

@@ -4,4 +4,4 @@
 needs no file beside it.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

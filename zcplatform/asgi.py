@@ -10,15 +10,21 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "zcplatform.settings")
 _django = get_asgi_application()
 
-from tenants.door import Door  # noqa: E402 - models need Django to be set up
+from accounts.rates import network_of  # noqa: E402 - models need Django to be set up
+from tenants.door import Door  # noqa: E402
 from tenants.door_http import Answer, ClientGone, DoorRequest, Receive, Send  # noqa: E402
+from zcplatform.admission import Admission  # noqa: E402
 from zcplatform.http_metrics import DOOR, REFUSED, timed  # noqa: E402
-from zcplatform.lib.errors import RequestError  # noqa: E402
+from zcplatform.lib.errors import Overloaded, RequestError  # noqa: E402
+from zcplatform.middleware import busy_page, is_for_programs  # noqa: E402
 
 MAX_HEADERS = 200
 MAX_HEADER_BYTES = 65_536
 """Of all headers together. The server itself counts only what it has not read to the end, and lets more through."""
+_WATCHED = frozenset({"/health", "/healthz", "/readyz", "/metrics"})
 _door = Door()
+_work, _watch = Admission(_django), Admission(_django, threads=2)
+"""What watches the platform has threads of its own: an answer late by a second must not look like a failure."""
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -46,7 +52,23 @@ async def _to_django(scope: Any, receive: Receive, send: Send) -> None:
     except ClientGone:
         pass
     else:
-        await _django(scope, _after(body, receive), send)
+        await _admit(request, _after(body, receive), send)
+
+
+async def _admit(request: DoorRequest, receive: Receive, send: Send) -> None:
+    admission = _watch if request.scope["path"] in _WATCHED else _work
+    try:
+        await admission(request.scope, receive, send, caller=network_of(request.ip()))
+    except Overloaded as error:
+        await _shed(request, send, error)
+
+
+async def _shed(request: DoorRequest, send: Send, error: Overloaded) -> None:
+    """In the form that whoever asked can read; the body has been read."""
+    answer = Answer(timed(request.scope["method"], send, REFUSED), request.id)
+    if is_for_programs(request.scope["path"]) or not any("text/html" in given for given in request.values(b"accept")):
+        return await answer.error(error)
+    return await answer.page(error.status, busy_page(), retry_after=error.details["retry_after"])
 
 
 def _after(body: bytes, receive: Receive) -> Receive:

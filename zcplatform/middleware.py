@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import secrets
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from django_structlog.middlewares import RequestMiddleware
 
 from zcplatform.lib.client_ip import client_ip
 from zcplatform.lib.envelope import INTERNAL_TYPE, envelope_for_status, to_envelope
+from zcplatform.lib.errors import Overloaded
 
 log = structlog.get_logger(__name__)
 
@@ -106,9 +108,14 @@ class EnvelopeMiddleware:
 
 def wants_json(request: HttpRequest) -> bool:
     """Whether a program asks: by the address, or because it prefers JSON."""
-    if _PROGRAMS.fullmatch(request.path):
+    if is_for_programs(request.path):
         return True
     return request.get_preferred_type(["text/html", "application/json"]) == "application/json"
+
+
+def is_for_programs(path: str) -> bool:
+    """Whether no page lives there."""
+    return _PROGRAMS.fullmatch(path) is not None
 
 
 def request_id_of(request: HttpRequest) -> str:
@@ -129,10 +136,18 @@ def json_error(request: HttpRequest, error: Any) -> HttpResponse:
     return response
 
 
-def error_page(request: HttpRequest, status: int, error: dict[str, Any]) -> HttpResponse:
+def error_page(request: HttpRequest | None, status: int, error: dict[str, Any]) -> HttpResponse:
     """The page for ``status``; it needs neither session nor database."""
-    name = status if status in (400, 403, 404) else 400 if status < 500 else 500
+    busy = error["type"] in (Overloaded.default_type, "database_busy")
+    name = status if status in (400, 403, 404) else 400 if status < 500 else 503 if busy else 500
     return render(None, f"zcplatform/{name}.html", {"error": error, "status": status}, status=status)
+
+
+@functools.cache
+def busy_page() -> bytes:
+    """What a person reads when their request was shed. Made once: it has to cost nothing when it is needed."""
+    status, body = to_envelope(Overloaded(), "")
+    return error_page(None, status, body["error"]).content
 
 
 def _log(error: Exception, status: int, type: str) -> None:

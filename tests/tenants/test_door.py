@@ -16,7 +16,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from audit.models import AuditEntry
-from tenants import door_http, door_upstream, routes, secrets, tokens, usage
+from tenants import door_access, door_http, door_upstream, routes, secrets, tokens, usage
 from tenants.models import AccessToken, Tenant
 from tenants.records import UsageHour
 from tenants.routing import router
@@ -175,6 +175,14 @@ class TestChat:
         agent.go.set()
         assert response.read() == CHUNK + DONE
         connection.close()
+
+    def test_one_chat_more_than_the_database_keeps_up_with_is_told_to_come_back(self, door, agent, token, monkeypatch):
+        monkeypatch.setattr(door_access, "MAX_WAITING", 0)
+        response = door.chat(token)
+        assert (response.status_code, response.json()["error"]["type"]) == (503, "overloaded")
+        assert response.headers["retry-after"] == "2" and not agent.asked
+        monkeypatch.setattr(door_access, "MAX_WAITING", 1)
+        assert [door.chat(token).status_code for _ in range(3)] == [200, 200, 200]  # nothing counts that has ended
 
     @pytest.mark.parametrize("kind", ["openclaw", "nanobot"])
     def test_messages_of_an_agent_that_counts_nothing_are_counted_here(self, door, agent, acme, token, kind):

@@ -120,6 +120,15 @@ class DependencyTimeout(DependencyDown):
     default_type = "dependency_timeout"
 
 
+class Overloaded(DependencyDown):
+    """There is more to do than can be done, and nothing of this was; ``details['retry_after']`` is in seconds."""
+
+    default_type = "overloaded"
+
+    def __init__(self) -> None:
+        super().__init__("The platform is busy. Nothing was done; try again in a moment.", retry_after=2)
+
+
 class RunFailed(FaultError):
     """A step ended for good; ``type`` is the tenant's ``reason``."""
 
