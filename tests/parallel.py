@@ -29,10 +29,14 @@ COSTLY = (
     "tests/backups/test_refused.py",
     "tests/zcplatform/test_served_limits.py",
     "tests/zcplatform/test_demo.py",
-    "tests/api/test_schema.py",
+    "tests/api/test_schemathesis.py",
 )
 # Each of their tests stands alone: it sets up an installation of its own, or copies one.
-DEALT_OUT = ("tests/zcplatform/test_upgrade.py", "tests/zcplatform/test_served_limits.py")
+DEALT_OUT = (
+    "tests/zcplatform/test_upgrade.py",
+    "tests/zcplatform/test_served_limits.py",
+    "tests/api/test_schemathesis.py",
+)
 
 
 def file_of(nodeid: str) -> str:

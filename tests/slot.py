@@ -15,17 +15,23 @@ PORTS = 400
 _held: list[socket.socket] = []
 
 
+def hold(number: int) -> socket.socket | None:
+    """What keeps this part until it is closed; None when another process has it."""
+    holder = socket.socket(socket.AF_UNIX)
+    try:
+        holder.bind(f"\0zcplatform-tests-{number}")
+    except OSError:
+        holder.close()
+        return None
+    return holder
+
+
 def take() -> int:
     """The number of a part that nobody has, held until this process ends."""
     for number in reversed(range(COUNT)):
-        holder = socket.socket(socket.AF_UNIX)
-        try:
-            holder.bind(f"\0zcplatform-tests-{number}")
-        except OSError:
-            holder.close()
-            continue
-        _held.append(holder)
-        return number
+        if holder := hold(number):
+            _held.append(holder)
+            return number
     raise RuntimeError(f"{COUNT} processes of this suite run on this machine already")
 
 
