@@ -9,10 +9,15 @@ PYTHON ?= python3
 UV_VERSION := 0.13.8
 VENV := .venv
 BIN := $(VENV)/bin
+# Tests wait more than they compute: more workers than cores, but no more than memory and the engine bear.
+WORKERS ?= $(shell n=$$(nproc); echo $$((n * 2 < 8 ? n * 2 : 8)))
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 INSTALL_PROJECT := $(UV) pip install --quiet --no-deps --no-build-isolation --editable .
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	--extra caddy --extra postgres --extra redis --group build
+
+# Compiling every module anew takes each process two thirds of its start.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev demo test lint screenshots bench chaos lock clean
@@ -26,8 +31,8 @@ install-dev: $(VENV)/.dev ## what runs the tests as well, from requirements-dev.
 demo: $(VENV)/.run ## a working platform in one command: [RUNTIME=process|docker] [CHECK=1]
 	@$(BIN)/python manage.py demo $(if $(RUNTIME),--runtime $(RUNTIME)) $(if $(filter-out 0,$(CHECK)),--check)
 
-test: $(VENV)/.dev ## the test suite: [ARGS="tests/vault -k rotate"]
-	$(BIN)/pytest $(ARGS)
+test: $(VENV)/.dev ## the test suite: [ARGS="tests/vault -k rotate"] [WORKERS=n, 0: no workers]
+	$(BIN)/pytest --numprocesses $(WORKERS) $(ARGS)
 
 lint: $(VENV)/.dev ## ruff and mypy
 	$(BIN)/ruff check .
@@ -67,13 +72,13 @@ $(VENV)/.uv: Makefile
 # The development lock holds all of the other one, so an environment made for the tests also runs the demo.
 $(VENV)/.dev: $(VENV)/.uv requirements-dev.lock pyproject.toml
 	@echo "installing requirements-dev.lock" >&2
-	@$(UV) pip sync --quiet requirements-dev.lock
+	@$(UV) pip sync --quiet --compile-bytecode requirements-dev.lock
 	@$(INSTALL_PROJECT)
 	@touch $(VENV)/.run $@
 
 $(VENV)/.run: $(VENV)/.uv requirements.lock pyproject.toml
 	@echo "installing requirements.lock" >&2
-	@$(UV) pip sync --quiet requirements.lock
+	@$(UV) pip sync --quiet --compile-bytecode requirements.lock
 	@$(INSTALL_PROJECT)
 	@rm -f $(VENV)/.dev
 	@touch $@

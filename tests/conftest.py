@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 from django.db.backends.base.operations import BaseDatabaseOperations
 
 from audit import triggers
-from tests import counterparts, redis
+from tests import counterparts, parallel, redis, slot
 
 pytest_plugins = ["pytester", "tests.caddy"]
 
-LEFT_OUT = pytest.StashKey[list[tuple[str, str]]]()
+LEFT_OUT = "left out"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -23,12 +24,22 @@ def pytest_configure(config: pytest.Config) -> None:
         counterparts.required(os.environ.get("ZC_REQUIRE", ""))
     except ValueError as error:
         raise pytest.UsageError(str(error)) from error
-    config.stash[LEFT_OUT] = []
     # Hypothesis fails an example that takes 200 ms; a machine that stalled for a moment is no fault of the code.
     hypothesis.settings.register_profile("untimed", deadline=None)
     hypothesis.settings.load_profile("untimed")
     # A job in the background is started with Ctrl-C ignored, and so are all its children; some tests send it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if slot.worker():
+        items.sort(key=lambda item: parallel.place(item.nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)  # without xdist nobody asks
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> parallel.Scheduling:
+    return parallel.Scheduling(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -41,14 +52,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if reason and name in required:
             pytest.fail(f"ZC_REQUIRE names {name}, but {reason}", pytrace=False)
         if reason:
-            item.config.stash[LEFT_OUT].append((item.nodeid, f"{name}: {reason}"))
+            item.user_properties.append((LEFT_OUT, f"{name}: {reason}"))  # travels with the report
             pytest.skip(f"{name}: {reason}")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:
     if exitstatus == pytest.ExitCode.TESTS_FAILED:  # else not all were played, and those alone would not do
         _note_failures(terminalreporter)
-    left_out = config.stash[LEFT_OUT]
+    skipped = terminalreporter.stats.get("skipped", [])
+    left_out = [(r.nodeid, reason) for r in skipped for name, reason in r.user_properties if name == LEFT_OUT]
     if not left_out:
         return
     terminalreporter.section(f"{len(left_out)} left out for want of a counterpart")

@@ -1,7 +1,8 @@
 """Settings of the test suite: a home of its own, keys made afresh, an installation id that nobody else has.
 
 The first process makes the home and removes it when it ends; the processes that it starts find it in
-``ZC_TEST_HOME``.
+``ZC_TEST_HOME``. Each worker of a parallel run makes one of its own, below that of the process that started it, which
+removes what is left when a worker was killed.
 """
 
 import atexit
@@ -10,8 +11,13 @@ import shutil
 import tempfile
 from pathlib import Path
 
-if "ZC_TEST_HOME" not in os.environ:
-    os.environ["ZC_TEST_HOME"] = tempfile.mkdtemp(prefix="zct-")
+from tests import slot
+
+if slot.ANEW:
+    _above = os.environ.get("ZC_TEST_HOME") if slot.worker() else None
+    os.environ["ZC_TEST_HOME"] = tempfile.mkdtemp(prefix=f"{slot.worker()}-" if _above else "zct-", dir=_above)
+    if os.environ.get("ZCPLATFORM_DATABASE_URL", "sqlite:").startswith("sqlite:"):
+        os.environ["ZCPLATFORM_DATABASE_URL"] = f"sqlite:///{os.environ['ZC_TEST_HOME']}/zcplatform.db"
 
     def _remove_home(maker: int = os.getpid()) -> None:
         if os.getpid() == maker:  # a forked child must not remove it under its parent
@@ -22,7 +28,6 @@ if "ZC_TEST_HOME" not in os.environ:
 _home = Path(os.environ["ZC_TEST_HOME"])
 os.environ["ZCPLATFORM_HOME"] = str(_home)
 os.environ["ZCPLATFORM_CONFIG"] = str(_home / "platform.toml")
-os.environ.setdefault("ZCPLATFORM_DATABASE_URL", f"sqlite:///{_home / 'zcplatform.db'}")
 
 from zcplatform import keys  # noqa: E402
 
@@ -35,6 +40,6 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     # A real file, so that threads and worker processes see the same database as the test.
     DATABASES["default"]["TEST"] = {"NAME": str(_home / "test.db")}
 MIDDLEWARE = [m for m in MIDDLEWARE if "whitenoise" not in m]
-PORT_RANGE = (21_001, 22_500)
+PORT_RANGE, UID_RANGE = slot.ANY, slot.UIDS
 CONTAINER_PREFIX = f"zct-{INSTANCE[:6]}"  # two suites may run on one engine
-SUBNET_POOL = "10.214.0.0/16"
+SUBNET_POOL = slot.NETWORKS

@@ -19,7 +19,7 @@ import yaml
 
 from tests.architecture import ROOT
 from tests.factories import TenantFactory
-from tests.ports import IN_MEMORY
+from tests.slot import IN_MEMORY
 from tests.zcplatform.serving import wait_for
 from zcplatform.lib.env import PREFIX
 

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from tests import slot
 from tests.architecture import ROOT
-from tests.ports import CONTAINERS
 from tests.test_story import without_the_suite
 from tests.zcplatform.serving import wait_for
 
 pytestmark = [pytest.mark.docker, pytest.mark.caddy, pytest.mark.slow, pytest.mark.timeout(600)]
 GUIDE = ROOT / "docs" / "operations" / "install.md"
-WEB, CADDY = 18_280, 18_643
+WEB, CADDY = slot.PORT, slot.LISTEN
 # What the guide tells the reader to edit.
 EDITED = {
     "ZCPLATFORM_DOMAIN": "localhost",
@@ -29,12 +29,7 @@ EDITED = {
     "ZCPLATFORM_CADDY_HTTPS": "0",
 }
 # What keeps it apart from other installations on the machine that runs the tests.
-APART = {
-    "ZCPLATFORM_PORT": str(WEB),
-    "ZCPLATFORM_PORT_RANGE": f"{CONTAINERS[0]}-{CONTAINERS[1]}",
-    "ZCPLATFORM_CONTAINER_PREFIX": "zcguide",
-    "ZCPLATFORM_SUBNET_POOL": "10.219.0.0/16",
-}
+APART = slot.APART | {"ZCPLATFORM_PORT": str(WEB), "ZCPLATFORM_PORT_RANGE": slot.text(slot.CONTAINERS)}
 
 
 def blocks(section: int) -> str:

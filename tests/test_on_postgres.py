@@ -11,7 +11,7 @@ import httpx
 import psycopg
 import pytest
 
-from tests import redis
+from tests import redis, slot
 from tests.postgres import cluster
 from tests.test_story import without_the_suite
 from tests.zcplatform.serving import wait_for
@@ -26,7 +26,7 @@ class OnPostgres(Demo):
     def __init__(self, home: Path, url: str, counters: str) -> None:
         super().__init__("process", home, lambda _line: None, ports=(0, 0))
         servers = {"ZCPLATFORM_DATABASE_URL": url, "ZCPLATFORM_REDIS_URL": counters}
-        self.env = without_the_suite() | self._settings() | servers
+        self.env = without_the_suite() | self._settings() | slot.APART | servers
 
     def json(self, *argv: str) -> dict:
         return json.loads(self.manage(argv[0], "--json", *argv[1:]))

@@ -19,7 +19,7 @@ import docker
 import httpx
 import pytest
 
-from tests import ports
+from tests import slot
 from zcplatform.demo import Demo
 
 pytestmark = [pytest.mark.docker, pytest.mark.caddy, pytest.mark.timeout(600)]
@@ -41,12 +41,8 @@ class Installation(Demo):
         self.env = (
             without_the_suite()
             | self._settings()
-            | {
-                "ZCPLATFORM_CONTAINER_PREFIX": f"zcs{os.getpid()}",  # two suites may run on one engine
-                "ZCPLATFORM_SUBNET_POOL": "10.217.0.0/16",
-                "ZCPLATFORM_PORT_RANGE": "{}-{}".format(*ports.CONTAINERS),
-                "STORY_KEY": CANARY,
-            }
+            | slot.APART
+            | {"ZCPLATFORM_PORT_RANGE": slot.text(slot.CONTAINERS), "STORY_KEY": CANARY}
         )
         self.engine = docker.from_env(timeout=30)
 

@@ -21,7 +21,7 @@ from tenants import access_tokens, configuration, services
 from tenants.configuration import ConfigInput
 from tenants.models import Invitation, Member, Node, Tenant
 from tenants.states import Status
-from tests import fakes, ports
+from tests import fakes, slot
 from tests.factories import MemberFactory, NodeFactory, PlanFactory, UserFactory
 from tests.tenants.test_channels import VALID
 from zcplatform.lib import clock
@@ -99,7 +99,7 @@ def engine(settings):
 @pytest.fixture
 def node(db, engine) -> Node:
     return NodeFactory(
-        name="fake", runtime="fake", endpoint="api", port_first=ports.IN_MEMORY[0], port_last=ports.IN_MEMORY[1]
+        name="fake", runtime="fake", endpoint="api", port_first=slot.IN_MEMORY[0], port_last=slot.IN_MEMORY[1]
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests import slot
 from tests.architecture import ROOT
 from tests.test_story import without_the_suite
 
@@ -30,6 +31,7 @@ class Place:
             "DJANGO_SETTINGS_MODULE": "zcplatform.settings",
             "PYTHONPATH": str(ROOT),
         }
+        self.env |= slot.APART | slot.SERVED
         self.env |= {f"ZCPLATFORM_{name}": value for name, value in extra.items()}
 
     def run(self, *argv: str, failpoint: str = "", module: str = "zcplatform") -> subprocess.CompletedProcess[str]:

@@ -10,16 +10,14 @@ from pathlib import Path
 import docker
 import pytest
 
+from tests import slot
 from tests.backups.place import Place
-from tests.ports import CONTAINERS
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(600)]
 SETTINGS = {
     "RUNTIME": "docker",
     "ROUTER": "direct",
-    "CONTAINER_PREFIX": "zcrestore",
-    "SUBNET_POOL": "10.218.0.0/16",
-    "PORT_RANGE": f"{CONTAINERS[0]}-{CONTAINERS[1]}",
+    "PORT_RANGE": slot.text(slot.CONTAINERS),
 }
 
 

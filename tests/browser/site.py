@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
-from tests import ports
+from tests import slot
 from tests.outside import Handler, server, url
 from tests.smtp import Postbox, mail_server, said
 from zcplatform.demo import Demo
@@ -28,13 +28,12 @@ class Site(Demo):
         super().__init__("process", home, lambda _line: None, ports=(0, 0))
         ours = ("ZCPLATFORM_", "ZC_TEST_HOME", "DJANGO_SETTINGS_MODULE", "ZC_FAILPOINT")
         clean = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-        first, last = ports.PROCESSES
         self.env = (
             clean
             | self._settings()
+            | slot.APART
             | {
                 "ZCPLATFORM_ROUTER": "direct",
-                "ZCPLATFORM_PORT_RANGE": f"{first}-{last}",
                 "ZCPLATFORM_SMTP_HOST": "127.0.0.1",
                 "ZCPLATFORM_SMTP_PORT": str(smtp_port),
                 "ZCPLATFORM_SMTP_STARTTLS": "0",

@@ -13,7 +13,7 @@ from tenants.models import Run, Tenant
 from tenants.probe import probe
 from tenants.runtimes.base import AgentState
 from tenants.states import RunStatus, Status
-from tests import processes
+from tests import processes, slot
 from tests.faults.own_engine import own_engine
 from tests.faults.world import assert_world, installed
 from zcplatform.lib.actors import OPERATOR
@@ -26,7 +26,7 @@ def place(django_test_environment, django_db_blocker):
     bridge = Path("/sys/class/net/docker0")
     there = bridge.exists()
     # Addresses of its own: it does not see which networks the engine that everybody uses has on the same host.
-    apart = override_settings(SUBNET_POOL="10.220.0.0/16")
+    apart = override_settings(SUBNET_POOL=slot.OTHER_NETWORKS)
     with django_db_blocker.unblock(), apart, own_engine() as engine, installed("docker", engine=engine.socket) as world:
         yield engine, world
     assert bridge.exists() == there, "the bridge of the engine that everybody uses was touched"

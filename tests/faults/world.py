@@ -38,7 +38,7 @@ from tenants.provisioning.plans import PROCEDURE
 from tenants.provisioning.runner import execute
 from tenants.runtimes.base import AgentState, Observed, Runtime
 from tenants.states import ACTIVE_RUN, Desired, Health, RunStatus, Status
-from tests import ports, processes
+from tests import processes, slot
 from tests.caddy import RealCaddy, real_caddy
 from tests.factories import NodeFactory, PlanFactory
 from tests.faults.wire import Wire
@@ -245,7 +245,7 @@ def removed_at_the_end(folder: Path) -> Iterator[None]:
 
 
 def _node(kind: str, endpoint: str) -> Node:
-    first, last = {"process": ports.PROCESSES, "docker": ports.CONTAINERS}[kind]
+    first, last = {"process": slot.PROCESSES, "docker": slot.CONTAINERS}[kind]
     return NodeFactory(name=f"fire-{kind}", runtime=kind, endpoint=endpoint, port_first=first, port_last=last)
 
 

@@ -27,7 +27,7 @@ from tenants.provisioning.plans import PROCEDURE
 from tenants.provisioning.runner import execute
 from tenants.runtimes import runtime_for, shim_tree
 from tenants.states import Health, Reason, RunKind, RunStatus, Status
-from tests import ports
+from tests import slot
 from tests.factories import NodeFactory, PlanFactory
 from tests.tenants.runtimes.conftest import emptied, installation  # noqa: F401 - fixtures
 from tests.tenants.runtimes.contract import until
@@ -167,7 +167,7 @@ def fleet(transactional_db, vault_key, settings, tmp_path, monkeypatch, emptied)
     monkeypatch.setattr("tenants.queue.async_task", lambda *a, **k: None)
     monkeypatch.setattr(probing, "TIMEOUT_S", 0.5)
     runtimes._driver.cache_clear()
-    NodeFactory(name="engine", runtime="docker", port_first=ports.CONTAINERS[0], port_last=ports.CONTAINERS[1])
+    NodeFactory(name="engine", runtime="docker", port_first=slot.CONTAINERS[0], port_last=slot.CONTAINERS[1])
     PlanFactory(memory_limit_mb=64)
     return Fleet(emptied)
 

@@ -8,7 +8,7 @@ from tenants import services
 from tenants.models import Node, Tenant
 from tenants.provisioning.plans import PROCEDURE
 from tenants.provisioning.runner import execute
-from tests import fakes, ports
+from tests import fakes, slot
 from tests.factories import NodeFactory, PlanFactory
 from zcplatform.lib.actors import OPERATOR
 
@@ -35,7 +35,7 @@ class World:
 
     def node(self) -> Node:
         return NodeFactory(
-            name="fake", runtime="fake", endpoint="world", port_first=ports.IN_MEMORY[0], port_last=ports.IN_MEMORY[1]
+            name="fake", runtime="fake", endpoint="world", port_first=slot.IN_MEMORY[0], port_last=slot.IN_MEMORY[1]
         )
 
     def tenant(self, name="Acme", *, deploy=False, plan="pro", **more) -> Tenant:

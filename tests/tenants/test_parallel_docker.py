@@ -13,7 +13,7 @@ from tenants.provisioning.plans import PROCEDURE
 from tenants.provisioning.runner import execute
 from tenants.runtimes.base import LABEL_INSTANCE, AgentState
 from tenants.states import RunStatus
-from tests import ports
+from tests import slot
 from tests.factories import NodeFactory, PlanFactory
 from tests.tenants.runtimes.conftest import emptied, installation  # noqa: F401 - fixtures
 from zcplatform.lib.actors import OPERATOR
@@ -55,7 +55,7 @@ def test_a_hundred_parallel_deploys_of_one_tenant_make_one_container(
     settings.HOME, settings.ROUTER = tmp_path, "direct"
     monkeypatch.setattr("tenants.queue.async_task", lambda *a, **k: None)
     runtimes._driver.cache_clear()
-    NodeFactory(name="engine", runtime="docker", port_first=ports.CONTAINERS[0], port_last=ports.CONTAINERS[1])
+    NodeFactory(name="engine", runtime="docker", port_first=slot.CONTAINERS[0], port_last=slot.CONTAINERS[1])
     PlanFactory()
     tenant = services.create_tenant(actor=OPERATOR, name="Acme", plan="pro", runtime="docker").tenant
     runs: list[int] = []

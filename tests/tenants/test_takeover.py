@@ -24,7 +24,7 @@ from tenants.provisioning.plans import PROCEDURE
 from tenants.provisioning.runner import execute
 from tenants.runtimes.base import AgentState
 from tenants.states import RunStatus, Status, StepStatus
-from tests import ports
+from tests import slot
 from tests.factories import NodeFactory, PlanFactory
 from zcplatform.lib import failpoints
 from zcplatform.lib.actors import OPERATOR
@@ -45,7 +45,7 @@ def node(transactional_db, vault_key, settings, tmp_path, monkeypatch):
     settings.HOME, settings.ROUTER, settings.ALLOW_UNPRIVILEGED_PROCESS = tmp_path, "direct", True
     monkeypatch.setattr("tenants.queue.async_task", lambda *a, **k: None)
     runtimes._driver.cache_clear()
-    node = NodeFactory(name="real", runtime="process", port_first=ports.PROCESSES[0], port_last=ports.PROCESSES[1])
+    node = NodeFactory(name="real", runtime="process", port_first=slot.PROCESSES[0], port_last=slot.PROCESSES[1])
     PlanFactory()
     yield node
     runtime = runtimes.runtime_for(node)

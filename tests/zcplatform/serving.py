@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from tests import slot
 from tests.architecture import ROOT
 
 LIMIT_S = 60
@@ -73,6 +74,7 @@ class Home:
             "DJANGO_SETTINGS_MODULE": "zcplatform.settings",
             "PYTHONPATH": str(ROOT),
         }
+        self.env |= slot.APART | slot.SERVED
         self.env |= {f"ZCPLATFORM_{name}": value for name, value in extra.items()}
         made = self.manage("bootstrap", "--admin-email", "ops@example.test")
         assert made.returncode == 0, made.stderr

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from tests import slot
 from tests.architecture import ROOT
 
 PARTS = ["folders", "keys", "database", "vault", "plans", "node", "engine", "super-admin", "alerts", "schedules"]
@@ -25,6 +26,7 @@ class Installation:
             "DJANGO_SETTINGS_MODULE": "zcplatform.settings",
             "PYTHONPATH": str(ROOT),
         }
+        self.env |= slot.APART | slot.SERVED
 
     def bootstrap(self, *argv, email="ops@example.test", **extra):
         return self.run("bootstrap", *(["--admin-email", email] if email else []), *argv, **extra)

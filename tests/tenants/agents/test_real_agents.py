@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from tests import slot
 from tests.tenants.egress.outside import OTHER_PUBLIC, PUBLIC, outside
 from tests.tenants.runtimes.contract import free_port
 from tests.zcplatform.serving import Home, wait_for
 
 pytestmark = [pytest.mark.agents, pytest.mark.docker, pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(900)]
 MODEL = f"http://{PUBLIC}:8000/v1"
-PREFIX = "zct-agents"
+PREFIX = slot.PREFIX
 PLANS = """
 [plans.roomy]
 name = "Roomy"
@@ -66,10 +67,7 @@ def home(tmp_path_factory):
             PORT=str(free_port()),
             ALLOW_HTTP_ENDPOINTS="1",
             EGRESS_DEFAULT="gateway",
-            CONTAINER_PREFIX=PREFIX,
-            SUBNET_POOL="10.217.0.0/16",
-            PORT_RANGE="29041-29080",
-            UID_RANGE="310040-310079",
+            PORT_RANGE=slot.text(slot.CONTAINERS),
         )
         made.env["MODEL_KEY"] = "sk-not-a-key"
         try:
@@ -185,9 +183,7 @@ def test_a_real_nanobot_as_a_process(tmp_path_factory):
     (folder / "platform.toml").write_text(PLANS)
     (folder / "model").mkdir()
     model = Running(folder / "model").wait()
-    home = PatientHome(
-        folder, ROUTER="direct", PORT=str(free_port()), ALLOW_HTTP_ENDPOINTS="1", PORT_RANGE="29081-29099"
-    )
+    home = PatientHome(folder, ROUTER="direct", PORT=str(free_port()), ALLOW_HTTP_ENDPOINTS="1")
     home.env["MODEL_KEY"] = TOKEN.reveal()
     try:
         with home.serve() as serve:

@@ -10,10 +10,11 @@ import pytest
 from tenants.egress import firewall
 from tenants.egress.bridges import mark
 from tenants.egress.rules import forward_chain, input_chain
+from tests import slot
 from zcplatform.lib.errors import Misconfigured
 
-INSTANCE = "firewalltest01"
-STRANGER = "zct-stranger"
+INSTANCE = f"firewalltest{slot.NUMBER:02}"
+STRANGER = f"zct-stranger{slot.NUMBER}"
 
 
 def listing(tool="iptables"):

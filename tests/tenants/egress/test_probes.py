@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import slot
 from tests.tenants.egress.outside import FORBIDDEN, HOST_SIDE, METADATA, OTHER_PUBLIC, PUBLIC, outside
 from tests.tenants.runtimes.contract import free_port
 from tests.zcplatform.serving import Home, wait_for
@@ -82,10 +83,7 @@ def home(tmp_path_factory, world):
         ROUTER="direct",
         PORT=str(free_port()),
         ALLOW_HTTP_ENDPOINTS="1",
-        CONTAINER_PREFIX="zct-egress",
-        SUBNET_POOL="10.216.0.0/16",
-        PORT_RANGE="29001-29040",
-        UID_RANGE="310000-310039",
+        PORT_RANGE=slot.text(slot.CONTAINERS),
     )
     try:
         with made.serve() as serve:
@@ -132,7 +130,7 @@ def reached(home, mode, targets):
 
 
 def inspected(slug):
-    command = ["docker", "inspect", f"zct-egress-{slug}"]
+    command = ["docker", "inspect", f"{slot.PREFIX}-{slug}"]
     (raw,) = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     ((network, attached),) = raw["NetworkSettings"]["Networks"].items()
     return network, attached["IPAddress"], attached["Gateway"]
@@ -164,7 +162,7 @@ def forbidden(home, mode, ports):
         *(("udp", address, 53) for address in FORBIDDEN),
         *(("tcp", address, port) for address in {*own_addresses(), *gateways} for port in ports),
         *(("tcp", address, 8080) for _, address, _ in others),
-        *(("tcp", gateway, 29_001 + n) for gateway in gateways for n in range(3)),
+        *(("tcp", gateway, slot.CONTAINERS[0] + n) for gateway in gateways for n in range(3)),
         *(("unix", path, 0) for path in ("/var/run/docker.sock", "/run/docker.sock")),
         ("file", str(home.folder / "zcplatform.db"), 0),
         ("file", str(home.folder / "keys" / "vault.json"), 0),

@@ -14,7 +14,7 @@ from tenants.egress.bridges import Bridge
 from tenants.egress.hosts import parse
 from tenants.egress.policy import Policy
 from tenants.states import Egress
-from tests.ports import PROCESSES
+from tests.slot import PROCESSES
 
 BRIDGE = Bridge("zctesta0", Egress.ALLOWLIST, 0, IPv4Interface("127.0.0.1/24"))
 

@@ -143,11 +143,13 @@ def test_a_network_of_another_installation_is_never_taken(runtime):
 
 
 def test_a_subnet_that_another_installation_uses_is_skipped(runtime, settings):
-    settings.SUBNET_POOL = "10.214.248.0/21"
-    other = foreign(runtime, f"zct-{uuid.uuid4().hex[:8]}", "10.214.248.0/24")
+    pool = list(IPv4Network(settings.SUBNET_POOL).subnets(new_prefix=21))[-1]
+    first, second = pool.subnets()
+    settings.SUBNET_POOL = str(pool)
+    other = foreign(runtime, f"zct-{uuid.uuid4().hex[:8]}", f"{first.network_address}/24")
     try:
         (network,) = named(runtime, runtime.ensure_network(FAR))
-        assert network["IPAM"]["Config"][0]["Subnet"] == "10.214.252.0/22"
+        assert network["IPAM"]["Config"][0]["Subnet"] == str(second)
         with pytest.raises(RunFailed) as failed:
             runtime.ensure_network(FAR + 500)
         assert failed.value.type == "network_failed"
