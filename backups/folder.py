@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -11,6 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
+from zcplatform.lib import locks
 from zcplatform.lib.errors import Conflict
 
 _NAME = re.compile(r"zcplatform-backup-\d{4}-\d\d-\d\d-\d{6}\.tar\.gz", re.ASCII)
@@ -32,17 +31,10 @@ def archives(folder: Path) -> list[Path]:
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Be the only one who writes there, and clear away what a killed one left. Conflict ``backup_in_progress``."""
-    descriptor = os.open(
-        folder / ".zcplatform-backup-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-    )
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    busy = Conflict(f"Another backup is writing to {folder}.", type="backup_in_progress")
+    with locks.held(folder / ".zcplatform-backup-lock", busy=busy):
         clear(folder)
         yield
-    except BlockingIOError:
-        raise Conflict(f"Another backup is writing to {folder}.", type="backup_in_progress") from None
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from django.db import connections
 from backups import places, staging
 from backups.making import Say
 from backups.staging import Staged
-from zcplatform.lib import swap
+from zcplatform.lib import locks, swap
 from zcplatform.lib.errors import Conflict, DependencyDown, Misconfigured
 from zcplatform.lib.failpoints import failpoint
 from zcplatform.lib.home import make_folders
@@ -156,11 +155,6 @@ def _told(archive: Path, staged: Staged, replaced: list[str]) -> Restored:
 
 @contextmanager
 def _alone(home: Path) -> Iterator[None]:
-    descriptor = os.open(swap.folder(home) / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    busy = Conflict("Another restore is under way.", type="restore_in_progress")
+    with locks.held(swap.folder(home) / "lock", busy=busy):
         yield
-    except BlockingIOError:
-        raise Conflict("Another restore is under way.", type="restore_in_progress") from None
-    finally:
-        os.close(descriptor)

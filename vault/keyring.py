@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +12,11 @@ from django.core.exceptions import ImproperlyConfigured
 
 from vault import keyfile
 from vault.keyfile import Key, Keyring
+from zcplatform.lib import locks
 from zcplatform.lib.errors import Conflict, Misconfigured
 from zcplatform.lib.private_files import check_private, replace_private, write_private
 
+WAIT_S = 60.0
 _Signature = tuple[str, int, int, int, int, int]
 _cached: tuple[_Signature, Keyring] | None = None
 
@@ -66,20 +67,19 @@ def save(ring: Keyring) -> None:
 def exclusive(*, wait: bool = False) -> Iterator[None]:
     """Be the only one who changes keys on this host; a killed holder lets go.
 
-    Conflict ``rotation_in_progress`` when another holds it, unless ``wait``.
+    Conflict ``rotation_in_progress`` when another holds it, unless ``wait``: then after a minute.
     """
     lock = _path().with_name(_path().name + ".lock")
     try:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor = locks.take(lock, wait_s=WAIT_S if wait else 0)
     except FileNotFoundError:
         raise Misconfigured(f"There is no folder {lock.parent}: run bootstrap.", type="vault_key_missing") from None
     except OSError as error:
         raise Misconfigured(f"{lock}: {error.strerror}.", type="vault_key_unreadable") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        yield
-    except BlockingIOError:
+    except locks.Busy:
         raise Conflict("The vault's keys are being changed by another process.", type="rotation_in_progress") from None
+    try:
+        yield
     finally:
         os.close(descriptor)
 

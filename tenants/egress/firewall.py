@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
 import re
@@ -18,11 +17,14 @@ from django.conf import settings
 
 from tenants.egress.rules import Chain, chains, chains6, removal_text, restore_text
 from tenants.states import Egress
+from zcplatform.lib import locks
 from zcplatform.lib.errors import Misconfigured
+from zcplatform.lib.home import run_folder
 
 log = logging.getLogger(__name__)
 
 LIMIT_S = 20
+TURN_S = 30.0
 WAIT_S = "5"  # for the lock that old versions of iptables share
 SHARED_NETWORK = "processes share the host's network"
 FRESH_S = 30.0  # what was applied so long ago is taken for granted: the sweep applies it again
@@ -217,8 +219,6 @@ def _first_line(text: str) -> str:
 @contextmanager
 def _alone() -> Iterator[None]:
     """One process of this installation at a time: between looking for a jump and setting it nobody else sets one."""
-    folder = Path(settings.HOME) / "run"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (folder / "firewall.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    busy = Failed(f"another process has been at it for more than {TURN_S:.0f} s")
+    with locks.held(run_folder(Path(settings.HOME)) / "firewall.lock", busy=busy, wait_s=TURN_S):
         yield

@@ -8,11 +8,11 @@ changes at once cost about as much as one.
 
 from __future__ import annotations
 
-import fcntl
+import os
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from django.conf import settings
@@ -28,12 +28,14 @@ from tenants.routing.addresses import (
 from tenants.routing.base import Route, RouterInfo, SyncResult
 from tenants.routing.caddy_admin import CaddyAdmin, Overtaken
 from tenants.routing.caddy_config import Site, build_server, compare
+from zcplatform.lib import locks
 from zcplatform.lib.errors import DependencyDown
+from zcplatform.lib.home import run_folder
 from zcplatform.lib.slugs import check_slug
 
 TRIES = 50
 MAX_PAUSE_S = 0.2
-TURN_S, TURN_STEP_S = 5.0, 0.02
+TURN_S = 5.0
 
 
 class CaddyRouter:
@@ -85,15 +87,10 @@ def _bring_to(desired: Callable[[], Sequence[Route]], site: Site, admin: CaddyAd
 @contextmanager
 def _turn() -> Iterator[None]:
     """Wait for the other writers of this host, but at most 5 s: it is If-Match that keeps them apart."""
-    folder = Path(settings.HOME) / "run"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (folder / "router.lock").open("a") as file:
-        for _ in range(round(TURN_S / TURN_STEP_S)):
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                time.sleep(TURN_STEP_S)
+    with ExitStack() as turn:
+        with suppress(locks.Busy):
+            file = locks.take(run_folder(Path(settings.HOME)) / "router.lock", wait_s=TURN_S)
+            turn.callback(os.close, file)
         yield
 
 

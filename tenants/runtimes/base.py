@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from tenants.states import Egress
 
 LABEL_INSTANCE = "zcplatform.instance"
+LABEL_HELPER = "zcplatform.helper"
 LABEL_TENANT = "zcplatform.tenant"
 LABEL_RUN = "zcplatform.run"
 LABEL_EPOCH = "zcplatform.epoch"

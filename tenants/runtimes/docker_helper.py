@@ -18,7 +18,7 @@ from typing import Any
 from django.conf import settings
 
 from tenants.agents.demo import PYTHON_IN_IMAGE
-from tenants.runtimes.base import LABEL_INSTANCE
+from tenants.runtimes.base import LABEL_HELPER, LABEL_INSTANCE
 from tenants.runtimes.docker_engine import CREATE_S, START_S, Engine, Refused, in_our_words
 from tenants.runtimes.docker_spec import MIB, bind, confinement
 from tenants.runtimes.docker_streams import DeadlinePassed, Stream
@@ -26,7 +26,6 @@ from tenants.runtimes.image import ensure_demo_image
 from tenants.states import Reason
 from zcplatform.lib.errors import DependencyDown, DependencyTimeout, RunFailed
 
-LABEL_HELPER = "zcplatform.helper"
 MOUNT = "/tenant"
 HELPER_S = 120
 MEMORY = 256 * MIB

@@ -6,7 +6,6 @@ can enter it. Nobody but the verbs of the runtime, one at a time, writes here.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import select
@@ -23,7 +22,9 @@ from django.conf import settings
 
 from tenants.folders import storage_errors
 from tenants.runtimes import shim_tree
+from zcplatform.lib import locks
 from zcplatform.lib.errors import DependencyTimeout, RunFailed
+from zcplatform.lib.home import run_folder
 
 LOCK_WAIT_S = 60
 TAIL_MAX = 4_194_304
@@ -52,7 +53,6 @@ class RunDir:
     def locked(self) -> Iterator[None]:
         """One verb at a time per agent, in all processes; DependencyTimeout after a minute."""
         with storage_errors(self.path):
-            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
             descriptor = self._lock()
         try:
             yield
@@ -66,16 +66,11 @@ class RunDir:
         return self.path.with_suffix(".lock")
 
     def _lock(self) -> int:
-        deadline = time.monotonic() + LOCK_WAIT_S
-        while time.monotonic() < deadline:
-            descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            with suppress(BlockingIOError, FileNotFoundError):
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if self._lock_file.stat().st_ino == os.fstat(descriptor).st_ino:
-                    return descriptor  # else the holder before us removed the agent, and this file with it
-            os.close(descriptor)
-            time.sleep(0.01)
-        raise DependencyTimeout("Another act on this agent has not ended.")
+        run_folder(self.root.parent)
+        try:
+            return locks.take(self._lock_file, wait_s=LOCK_WAIT_S)
+        except locks.Busy:
+            raise DependencyTimeout("Another act on this agent has not ended.") from None
 
     def record(self) -> dict[str, Any] | None:
         """What ``create`` wrote; None when there is nothing."""

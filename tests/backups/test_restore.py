@@ -53,7 +53,7 @@ def test_an_empty_home_becomes_the_one_that_was_backed_up(two, tmp_path):
     other.do("restore", "--archive", str(two.archive), "--yes")
     assert other.look() == two.was
     assert (other.folder / "instance.id").read_text() == (two.home.folder / "instance.id").read_text()
-    for name, mode in ((".", 0o711), ("tenants", 0o711), ("trash", 0o700), ("run", 0o711), ("keys", 0o700)):
+    for name, mode in ((".", 0o711), ("tenants", 0o711), ("trash", 0o700), ("run", 0o700), ("keys", 0o700)):
         assert (other.folder / name).stat().st_mode & 0o777 == mode
     assert other.run("bootstrap", "--admin-email", "ops@example.test").returncode == 0
 

@@ -57,7 +57,7 @@ def test_bootstrap_makes_every_part(made):
 @pytest.mark.parametrize(
     ("path", "mode"),
     [
-        (".", 0o711), ("tenants", 0o711), ("trash", 0o700), ("run", 0o711), ("keys", 0o700),
+        (".", 0o711), ("tenants", 0o711), ("trash", 0o700), ("run", 0o700), ("keys", 0o700),
         ("zcplatform.db", 0o600), ("instance.id", 0o600), ("keys/vault.json", 0o600), ("keys/django.key", 0o600),
     ],
 )  # fmt: skip

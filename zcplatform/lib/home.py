@@ -1,5 +1,5 @@
 """The home's own folders and their modes: it can be passed through but not listed, so that a tenant's process reaches
-its own folder and no other."""
+its own folder and no other. Where locks, sockets and boards lie, nobody else gets in."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from zcplatform.lib.errors import Misconfigured
 
-FOLDERS = ((".", 0o711), ("tenants", 0o711), ("trash", 0o700), ("run", 0o711))
+FOLDERS = ((".", 0o711), ("tenants", 0o711), ("trash", 0o700), ("run", 0o700))
 
 
 def make_folders(home: Path) -> None:
@@ -22,3 +22,12 @@ def make_folders(home: Path) -> None:
         folder = home / name
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(mode)
+
+
+def run_folder(home: Path) -> Path:
+    """``HOME/run``, with its mode: an earlier version let others pass through it."""
+    folder = home / "run"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_mode & 0o077:
+        folder.chmod(0o700)
+    return folder

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from zcplatform.lib import locks
 from zcplatform.lib.errors import Conflict, Misconfigured
+from zcplatform.lib.home import run_folder
 
 ROLES = ("web", "workers")
 
 
 def take(home: Path, role: str) -> TextIO:
     """Take the home's lock for ``role``; Misconfigured when another process has it, and the file then says which."""
-    path = home / "run" / f"serve-{role}.lock"
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    file = path.open("a+")
+    path = run_folder(home) / f"serve-{role}.lock"
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.seek(0)
-        holder = file.read().strip() or "unknown"
-        file.close()
+        file = os.fdopen(locks.take(path), "r+")
+    except locks.Busy as error:
+        holder = path.read_text().strip() or "unknown"
         raise Misconfigured(f"serve already runs the {role} of {home} (pid {holder}).") from error
     file.truncate(0)
     file.write(str(os.getpid()))

@@ -7,7 +7,6 @@ The old files stay beside the new ones until ``forget``; until then ``undo`` bri
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import secrets
@@ -17,12 +16,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from zcplatform.lib import postgres
+from zcplatform.lib import locks, postgres
 from zcplatform.lib.errors import Conflict
 from zcplatform.lib.failpoints import failpoint
 from zcplatform.lib.private_files import replace_private, sync_folder
 
 MOVING, MOVED, FORGETTING = "moving", "moved", "forgetting"
+WAIT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -166,10 +166,8 @@ def _store(home: Path, journal: dict[str, Any]) -> None:
 
 @contextmanager
 def _alone(home: Path) -> Iterator[None]:
-    """One who moves at a time; the others wait, it takes milliseconds."""
-    descriptor = os.open(folder(home) / "journal.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    """One who moves at a time; the others wait, it takes milliseconds. Conflict ``restore_in_progress`` when it takes
+    longer than a minute."""
+    busy = Conflict("Another process moves what a restore made, and does not end.", type="restore_in_progress")
+    with locks.held(folder(home) / "journal.lock", busy=busy, wait_s=WAIT_S):
         yield
-    finally:
-        os.close(descriptor)

@@ -110,12 +110,16 @@ def _locked(file: int) -> bool:
 
 
 def _open(database: str) -> int:
-    """As SQLite opens what it makes beside a database: when root makes it, it belongs to the database's owner."""
+    """As SQLite opens what it makes beside a database: when root makes it, it belongs to the database's owner. Nobody
+    else can open it, and so hold the turn."""
     path, flags, owner = f"{database}{SUFFIX}", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, Path(database).stat()
     try:
         file = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        return os.open(path, flags)
+        file = os.open(path, flags)
+        if os.fstat(file).st_mode & 0o077:
+            os.fchmod(file, 0o600)
+        return file
     if os.geteuid() == 0:
         os.fchown(file, owner.st_uid, owner.st_gid)
     return file
