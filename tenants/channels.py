@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tenants.fields import Field, clean_all
+from tenants.fields import Field, clean_all, origin_of
 from zcplatform.lib.errors import InvalidField
 from zcplatform.lib.redact import SecretStr
 
@@ -28,6 +28,10 @@ class ChannelKind:
     @property
     def secret_fields(self) -> tuple[str, ...]:
         return tuple(field.name for field in self.fields if field.secret)
+
+    def origin(self, config: Mapping[str, Any]) -> str:
+        """Where the channel's secrets go; empty where the service has one address, which is in the agent's program."""
+        return origin_of(self.fields, config)
 
 
 def _allow_from(pattern: str, help: str) -> Field:
@@ -112,10 +116,28 @@ _KINDS = (
         "email",
         "E-mail",
         (
-            Field("imap_host", "IMAP server", required=True, pattern=_HOST),
-            Field("imap_port", "IMAP port", "integer", low=1, high=65_535, help="993 unless given."),
-            Field("smtp_host", "SMTP server", required=True, pattern=_HOST),
-            Field("smtp_port", "SMTP port", "integer", low=1, high=65_535, help="465 unless given."),
+            Field("imap_host", "IMAP server", required=True, pattern=_HOST, place=True),
+            Field(
+                "imap_port",
+                "IMAP port",
+                "integer",
+                low=1,
+                high=65_535,
+                help="993 unless given.",
+                place=True,
+                unset="993",
+            ),
+            Field("smtp_host", "SMTP server", required=True, pattern=_HOST, place=True),
+            Field(
+                "smtp_port",
+                "SMTP port",
+                "integer",
+                low=1,
+                high=65_535,
+                help="465 unless given.",
+                place=True,
+                unset="465",
+            ),
             Field("username", "User name", required=True),
             Field("password", "Password", "secret", True, "Often an app password."),
             Field("from_address", "Sender", "email", True),
@@ -127,8 +149,17 @@ _KINDS = (
         "irc",
         "IRC",
         (
-            Field("server", "Server", required=True, pattern=_HOST),
-            Field("port", "Port", "integer", low=1, high=65_535, help="6697 unless given, with TLS."),
+            Field("server", "Server", required=True, pattern=_HOST, place=True),
+            Field(
+                "port",
+                "Port",
+                "integer",
+                low=1,
+                high=65_535,
+                help="6697 unless given, with TLS.",
+                place=True,
+                unset="6697",
+            ),
             Field("nickname", "Nickname", required=True, pattern=r"[A-Za-z\[\]\\`_^{|}][A-Za-z0-9\[\]\\`_^{|}-]{0,29}"),
             Field("channels", "Channels", "list", help="Like #team.", pattern=r"[#&][^\s,:]{1,49}"),
             Field("nickserv_password", "NickServ password", "secret", pattern=r"\S+"),
@@ -164,7 +195,14 @@ _KINDS = (
             Field("app_secret", "App secret", "secret", True),
             Field("encrypt_key", "Encrypt key", "secret"),
             Field("verification_token", "Verification token", "secret"),
-            Field("region", "Region", choices=("lark", "feishu"), help="lark unless given; feishu in China."),
+            Field(
+                "region",
+                "Region",
+                choices=("lark", "feishu"),
+                help="lark unless given; feishu in China.",
+                place=True,
+                unset="lark",
+            ),
             _allow_from(_IDS, "Open IDs."),
         ),
     ),

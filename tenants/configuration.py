@@ -9,11 +9,11 @@ from typing import Any
 from django.db import transaction
 
 from tenants import channels as schemas
-from tenants import providers, revisions, secrets
+from tenants import origins, providers, revisions, secrets
 from tenants.access import require
 from tenants.agents import agent_kind
 from tenants.egress import services as egress
-from tenants.models import Channel, Run, Tenant
+from tenants.models import AgentConfig, Channel, Run, Tenant
 from tenants.runs import change
 from tenants.states import RunKind
 from zcplatform.lib import clock
@@ -58,12 +58,13 @@ class Checked:
     channels: tuple[tuple[str, dict[str, Any], dict[str, SecretStr]], ...]
 
 
-def check(agent: str, given: ConfigInput, current: Tenant | None = None) -> Checked:
-    """Validate against the agent's and the provider's schema; InvalidField names the field."""
+def check(agent: str, given: ConfigInput, current: Tenant | None = None, *, key_id: str = "") -> Checked:
+    """Validate against the agent's and the provider's schema; InvalidField names the field. ``key_id`` is the public id
+    of a key that would come back with a revision."""
     columns: dict[str, Any] = {}
     key: SecretStr | None = None
     if {given.provider, given.model, given.base_url, given.provider_key} != {None}:
-        columns, key = _check_provider(given, current)
+        columns, key = _check_provider(given, current, key_id)
     if given.extra is not None:
         columns["extra_config"] = agent_kind(agent).check_extra(given.extra)
     return Checked(columns, key, tuple(_check_channel(agent, kind, values) for kind, values in given.channels))
@@ -71,13 +72,17 @@ def check(agent: str, given: ConfigInput, current: Tenant | None = None) -> Chec
 
 def update(*, actor: Actor, tenant: Tenant, given: ConfigInput) -> Run | None:
     """Change the configuration and apply it; None when the tenant is down. Conflict ``run_active``; what the agent may
-    connect to is refused as by ``egress.services.set_egress``."""
+    connect to is refused as by ``egress.services.set_egress``, and an address of the model that a narrow mode keeps it
+    from is among that."""
     require(actor, "config.update", tenant)  # what is refused would tell of the tenant
     checked = check(tenant.agent_kind, given, tenant)
-    reach = egress.allowed(actor=actor, tenant=tenant, mode=given.egress, hosts=given.egress_hosts)
+    reach = egress.allowed(
+        actor=actor, tenant=tenant, mode=given.egress, hosts=given.egress_hosts, model=checked.columns
+    )
     checked = replace(checked, columns={**checked.columns, **reach})
 
     def prepare(row: Tenant) -> None:
+        egress.recheck(row, checked.columns, actor=actor)
         with revisions.kept(row, "config.update", actor=actor):
             store(row, checked, actor=actor)
         egress.tell(row, reach, actor=actor)
@@ -117,7 +122,8 @@ def add_channel(*, actor: Actor, tenant: Tenant, kind: str, values: Mapping[str,
 def update_channel(
     *, actor: Actor, channel: Channel, values: Mapping[str, Any], enabled: bool | None = None
 ) -> Run | None:
-    """Change some fields of a channel; secrets that are not given stay. NotFound when it is gone."""
+    """Change some fields of a channel; secrets that are not given stay, but are hidden by another address: a channel
+    that lacks one is off until it is entered again. NotFound when it is gone."""
     tenant = channel.tenant
     require(actor, "channels.update", tenant)  # as above
     config, opened = schemas.validate(channel.channel_type, values, partial=True)
@@ -133,6 +139,7 @@ def update_channel(
                 secrets.put(row, name, value, actor=actor, channel=fresh)
             if enabled:
                 _check_complete(fresh)
+            _switch_off_incomplete(fresh)
 
     changed = sorted([*config, *opened, *([] if enabled is None else ["enabled"])])
     return change(
@@ -180,37 +187,33 @@ def store(tenant: Tenant, checked: Checked, *, actor: Actor) -> None:
             secrets.remove(tenant, actor=actor, name="provider_key")
         elif checked.provider_key is not None:
             secrets.put(tenant, "provider_key", checked.provider_key, actor=actor)
+        elif not providers.address_of(config):
+            secrets.untie(tenant, "provider_key")
         for kind, values, opened in checked.channels:
             _store_channel(tenant, kind, values, opened, actor=actor)
 
 
-def _check_provider(given: ConfigInput, current: Tenant | None) -> tuple[dict[str, str], SecretStr | None]:
+def _check_provider(given: ConfigInput, current: Tenant | None, key_id: str) -> tuple[dict[str, str], SecretStr | None]:
     """The provider's columns as they will be, and its key: None leaves the key, an empty one removes it.
 
-    With another provider everything of the old one goes, its key first, and with another address the key: a key
+    With another provider everything of the old one goes. A key that was entered for another place counts as none: it
     never travels to another host.
     """
     config = current.config if current else None
     provider = given.provider if given.provider is not None else (config.provider_name if config else "")
     kept = config if config and config.provider_name == provider else None
-    same_host = kept is not None and given.base_url in (None, kept.base_url)
-    key, has_key = _check_key(provider, given.provider_key, current if same_host else None)
+    base_url = given.base_url if given.base_url is not None else (kept.base_url if kept else "")
+    stays = current is not None and "provider_key" in secrets.available(
+        current, origins.of_model(AgentConfig(provider_name=provider, base_url=base_url)), {"provider_key": key_id}
+    )
+    key = providers.check_key(provider, given.provider_key) if given.provider_key else given.provider_key
     columns = providers.validate(
         provider=provider,
         model=given.model if given.model is not None else (kept.provider_model if kept else ""),
-        base_url=given.base_url if given.base_url is not None else (kept.base_url if kept else ""),
-        has_key=has_key,
+        base_url=base_url,
+        has_key=bool(key) or (key is None and stays),
     )
     return columns, key
-
-
-def _check_key(provider: str, given: SecretStr | None, keeps: Tenant | None) -> tuple[SecretStr | None, bool]:
-    """What to store as the key, and whether there will be one; ``keeps`` is the tenant whose key stays."""
-    if given is None and keeps is not None:
-        return None, keeps.secrets.filter(channel=None, field="provider_key").exists()
-    if not given:
-        return SecretStr(""), False
-    return providers.check_key(provider, given), True
 
 
 def _check_channel(
@@ -231,9 +234,10 @@ def _channel(tenant: Tenant, pk: int) -> Channel:
     return channel
 
 
-def missing_secrets(channel: Channel) -> list[str]:
-    """The secret fields that the channel needs and does not have, as after a rollback that brought it back."""
-    kept = set(channel.secrets.values_list("field", flat=True)) if channel.pk else set()
+def missing_secrets(channel: Channel, named: Mapping[str, str] | None = None) -> list[str]:
+    """The secret fields that the channel needs and does not have: after a rollback that brought it back, or because
+    they were entered for another address. ``named`` are those of a revision, which would come back."""
+    kept = secrets.available(channel.tenant, origins.of_channel(channel), named or {}, channel=channel)
     fields = schemas.CHANNELS[channel.channel_type].fields
     return [field.name for field in fields if field.secret and field.required and field.name not in kept]
 
@@ -241,6 +245,12 @@ def missing_secrets(channel: Channel) -> list[str]:
 def _check_complete(channel: Channel) -> None:
     if missing := missing_secrets(channel):
         raise InvalidField("This channel needs the secret before it can be on.", field=missing[0])
+
+
+def _switch_off_incomplete(channel: Channel) -> None:
+    if channel.enabled and missing_secrets(channel):
+        channel.enabled = False
+        channel.save(update_fields=["enabled"])
 
 
 def _store_channel(

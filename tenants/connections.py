@@ -13,7 +13,7 @@ from typing import Any
 
 from django.db import transaction
 
-from tenants import channel_calls, configuration, secrets
+from tenants import channel_calls, configuration, origins, secrets
 from tenants.access import require
 from tenants.configuration import ConfigInput
 from tenants.models import AgentConfig, Channel, Tenant
@@ -74,12 +74,13 @@ def try_channel(*, actor: Actor, channel: Channel) -> Result:
 
 
 def _provider(actor: Actor, tenant: Tenant, given: ConfigInput) -> tuple[AgentConfig, SecretStr | None]:
-    """The provider's columns and its key. Another provider or address comes without the stored key."""
+    """The provider's columns and its key. Another place comes without the stored key."""
     checked = configuration.check(tenant.agent_kind, given, tenant)
     config = AgentConfig(**{"provider_name": "", **_columns(tenant.config), **checked.columns})
     if checked.provider_key is not None:
         return config, checked.provider_key or None
-    return config, secrets.reveal_field(tenant, "provider_key", actor=actor, why="test provider")
+    origin = origins.of_model(config)
+    return config, secrets.reveal_field(tenant, "provider_key", origin=origin, actor=actor, why="test provider")
 
 
 def _columns(config: AgentConfig) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from zcplatform.lib.text import check_text
 
 FieldType = Literal["text", "integer", "number", "boolean", "list", "url", "email", "secret"]
 URL_LENGTH = 300
+_PORTS = {"http": 80, "https": 443}
 # Printable ASCII less what a header, a log or another parser could read differently.
 _URL = re.compile(r"""[^\x00-\x20\x7f-\U0010ffff"'<>\\^`{|}]+""")
 
@@ -26,7 +27,9 @@ _URL = re.compile(r"""[^\x00-\x20\x7f-\U0010ffff"'<>\\^`{|}]+""")
 @dataclass(frozen=True)
 class Field:
     """``pattern`` must match the whole value (of a list: each item). ``low`` and ``high`` bound numbers, both ends
-    allowed; ``max_length`` counts characters (of a list: of each item), ``max_items`` the items of a list."""
+    allowed; ``max_length`` counts characters (of a list: of each item), ``max_items`` the items of a list.
+
+    ``place``: the value says where secrets go, as a web address always does; ``unset`` is what an empty one means."""
 
     name: str
     label: str
@@ -39,6 +42,8 @@ class Field:
     high: float | None = None
     max_length: int = 200
     max_items: int = 100
+    place: bool = False
+    unset: str = ""
 
     @property
     def secret(self) -> bool:
@@ -63,6 +68,23 @@ def check_url(value: str, *, field: str) -> str:
     if "@" in parts.netloc or "?" in value or "#" in value:
         raise InvalidField("An address without user name, query and fragment is expected.", field=field)
     return value.rstrip("/")
+
+
+def origin_of(fields: Iterable[Field], values: Mapping[str, Any]) -> str:
+    """Where the secrets beside ``values`` go: scheme, host and port of each place among ``fields``, in one spelling.
+    Empty where no field names a place."""
+    places = [field for field in fields if field.place or field.type == "url"]
+    return " ".join(place_of(str(values.get(field.name) or field.unset)) for field in places)
+
+
+def place_of(value: str) -> str:
+    """Scheme, host and port of a web address in their one spelling; of anything else itself, in small letters."""
+    try:
+        parts = urlsplit(value)
+        port = parts.port or _PORTS[parts.scheme]
+    except (ValueError, KeyError):
+        return value.lower().rstrip(".")
+    return f"{parts.scheme}://{(parts.hostname or '').rstrip('.')}:{port}"
 
 
 def clean(field: Field, value: Any) -> Any:

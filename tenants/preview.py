@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tenants import origins, secrets
 from tenants.access import require
 from tenants.agents import agent_kind
 from tenants.agents.base import AgentSettings, ChannelSettings
 from tenants.configuration import Checked, ConfigInput, check
 from tenants.egress import services as egress
 from tenants.egress.policy import default_of
-from tenants.models import AgentConfig, Tenant, TenantSecret
+from tenants.models import AgentConfig, Channel, Tenant
 from tenants.providers import endpoint_of
 from tenants.runtimes import runtime_for
 from tenants.runtimes.base import Placement
@@ -70,7 +71,9 @@ def preview(*, actor: Actor, tenant: Tenant, given: ConfigInput) -> Preview:
     except RunFailed as error:
         raise InvalidField(error.message, type=error.type, field="") from error
     files = _compare(_files_as_they_are(tenant, now, place), after)
-    reach = egress.allowed(actor=actor, tenant=tenant, mode=given.egress, hosts=given.egress_hosts)
+    reach = egress.allowed(
+        actor=actor, tenant=tenant, mode=given.egress, hosts=given.egress_hosts, model=checked.columns
+    )
     moved, diff = _egress(tenant, reach)
     return Preview(files, restart=(bool(files) or moved) and tenant.desired == Desired.RUNNING, egress=diff)
 
@@ -101,8 +104,7 @@ def _place(tenant: Tenant) -> Placement:
 
 
 def _settings(tenant: Tenant) -> AgentSettings:
-    ties = list(TenantSecret.objects.filter(tenant=tenant).values_list("channel_id", "field"))
-    key = StandIn("provider_key", "stored") if (None, "provider_key") in ties else None
+    key = StandIn("provider_key", "stored") if secrets.has_key(tenant, tenant.config) else None
     return AgentSettings(
         tenant=str(tenant.public_id),
         slug=tenant.slug,
@@ -114,12 +116,16 @@ def _settings(tenant: Tenant) -> AgentSettings:
                 f"c{channel.pk}",
                 channel.channel_type,
                 channel.config,
-                {field: StandIn(field, "stored") for owner, field in ties if owner == channel.pk},
+                {field: StandIn(field, "stored") for field in sorted(_usable(channel))},
             )
             for channel in tenant.channels.filter(enabled=True).order_by("pk")
         ),
         extra=tenant.config.extra_config,
     )
+
+
+def _usable(channel: Channel) -> set[str]:
+    return secrets.available(channel.tenant, origins.of_channel(channel), {}, channel=channel)
 
 
 def _changed(now: AgentSettings, tenant: Tenant, checked: Checked) -> AgentSettings:
@@ -128,7 +134,7 @@ def _changed(now: AgentSettings, tenant: Tenant, checked: Checked) -> AgentSetti
     for name, value in checked.columns.items():
         setattr(config, name, value)
     key: SecretStr | None = StandIn("provider_key", "new") if checked.provider_key else None
-    if checked.provider_key is None and tenant.secrets.filter(channel=None, field="provider_key").exists():
+    if checked.provider_key is None and secrets.has_key(tenant, config):
         key = StandIn("provider_key", "stored")
     return replace(now, model=endpoint_of(config, key), extra=config.extra_config)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from tenants import secrets
 from tenants.models import ConfigRevision, Tenant, TenantSecret
 from zcplatform.lib.actors import Actor
 from zcplatform.lib.errors import NotFound
@@ -25,10 +26,13 @@ def kept(tenant: Tenant, action: str, *, actor: Actor) -> Iterator[None]:
 
 
 def keep(tenant: Tenant, action: str, *, actor: Actor) -> ConfigRevision:
-    """Note the configuration as it is now, and forget the oldest beyond ``KEEP``."""
+    """Note the configuration as it is now, and forget the oldest beyond ``KEEP`` with the secrets that they alone
+    named."""
     last = tenant.revisions.order_by("-number").values_list("number", flat=True).first() or 0
     tenant.revisions.filter(number__lte=last + 1 - KEEP).delete()
-    return _insert(tenant, last + 1, action, actor.label)
+    made = _insert(tenant, last + 1, action, actor.label)
+    secrets.forget_unnamed(tenant, actor=actor)
+    return made
 
 
 def find(tenant: Tenant, number: int) -> ConfigRevision:

@@ -11,7 +11,10 @@ from zcplatform.lib import clock
 
 class Secret(models.Model):
     """One encrypted value. Purpose, owner, field and its own id are bound into the ciphertext, so that a value
-    copied to another row does not open. ``hint`` is at most the last four characters of a long value."""
+    copied to another row does not open. ``hint`` is at most the last four characters of a long value.
+
+    ``origin`` is where the value may be sent (scheme, host and port, perhaps several); empty where that is not for
+    anybody to choose. It never changes: a value for another place is another row."""
 
     public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     purpose = models.CharField(max_length=40)
@@ -19,6 +22,7 @@ class Secret(models.Model):
     field = models.CharField(max_length=64)
     ciphertext = models.TextField()
     key_version = models.PositiveIntegerField(db_index=True)
+    origin = models.CharField(max_length=600, blank=True, default="", editable=False)
     hint = models.CharField(max_length=4, blank=True)
     created_at = models.DateTimeField(default=clock.now)
     updated_at = models.DateTimeField(default=clock.now)

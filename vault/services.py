@@ -36,13 +36,14 @@ __all__ = [
 MAX_BYTES = 65_536
 
 
-def put(*, purpose: str, owner: str, field: str, value: SecretStr, actor: Actor) -> Secret:
-    """Store ``value``. ``owner`` is the public id of the tenant or user that it belongs to.
+def put(*, purpose: str, owner: str, field: str, value: SecretStr, actor: Actor, origin: str = "") -> Secret:
+    """Store ``value``. ``owner`` is the public id of the tenant or user that it belongs to, ``origin`` the place that
+    it was entered for.
 
     InvalidField ``invalid_secret`` for an empty value, one over 64 KB or one that is no Unicode text.
     """
     _check(value, field)
-    secret = Secret(public_id=uuid4(), purpose=purpose, owner=owner, field=field)
+    secret = Secret(public_id=uuid4(), purpose=purpose, owner=owner, field=field, origin=origin)
     with transaction.atomic():
         seal_row(secret, value)
         secret.save(force_insert=True)

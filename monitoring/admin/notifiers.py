@@ -11,14 +11,15 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
 from monitoring.alerting import contacts
 from monitoring.alerting.models import Delivery, Notifier, Severity
-from monitoring.alerting.notifiers import known_kinds, notifier_kind, secret_field
+from monitoring.alerting.notifiers import is_hidden, known_kinds, notifier_kind, secret_field
 from monitoring.alerting.notifiers.base import NotifierKind
 from tenants.admin.channels import form_field
-from tenants.admin.configuration import told
+from tenants.admin.configuration import HIDDEN, told
 from tenants.admin.site import ReadOnlyAdmin, actor_of, refused_in, telling
 from tenants.models import Tenant
 from zcplatform.lib.redact import SecretStr
@@ -41,7 +42,7 @@ class NotifierForm(forms.Form):
         super().__init__(data, initial=initial)
         del self.fields["tenant" if notifier else "enabled"]
         self.kind, self.hidden = kind, secret_field(kind)
-        stored = told(notifier.secret) if notifier else ""
+        stored = told_secret(notifier) if notifier else ""
         for field in kind.fields:
             self.fields[field.name] = form_field(field, stored if field.secret else "")
 
@@ -60,6 +61,11 @@ class NotifierForm(forms.Form):
         if hidden in given:
             given[hidden] = SecretStr(given[hidden]) if given[hidden] else None
         return {name: value for name, value in given.items() if value is not None}
+
+
+def told_secret(notifier: Notifier) -> str:
+    """What may be said of its secret."""
+    return _(HIDDEN) if is_hidden(notifier) else told(notifier.secret)
 
 
 @admin.register(Notifier)
@@ -158,9 +164,16 @@ def _change(request: HttpRequest, object_id: str) -> HttpResponse:
             if changes:
                 contacts.update_notifier(actor=actor_of(request), notifier=row, changes=changes)
                 messages.success(request, "Stored.")
+                warn_of_hidden(request, row)
             return redirect(CHANGE, row.pk)
     log = row.deliveries.select_related("alert").order_by("-pk")[:20]
     return _page(request, row.name, form=form, button="Save", notifier=row, log=log)
+
+
+def warn_of_hidden(request: HttpRequest, notifier: Notifier) -> None:
+    """Say that another address took its secret out of use, and the notifier with it."""
+    if is_hidden(_find(notifier.pk)):
+        messages.warning(request, _("It is off: its secret was entered for another address. Enter it again."))
 
 
 def _find(pk: int | str) -> Notifier:

@@ -12,7 +12,7 @@ from accounts.rates import spend
 from audit.services import Target
 from monitoring.alerting.deliver import send_test
 from monitoring.alerting.models import Delivery, Notifier, Severity
-from monitoring.alerting.notifiers import notifier_kind, secret_field
+from monitoring.alerting.notifiers import is_hidden, notifier_kind, origin_of, secret_field
 from monitoring.alerting.notifiers.base import NotifierKind
 from monitoring.alerting.ownership import require, written
 from tenants.fields import clean_all
@@ -71,7 +71,8 @@ def create_notifier(
 
 def update_notifier(*, actor: Actor, notifier: Notifier, changes: Mapping[str, Any]) -> Notifier:
     """Change ``name``, ``min_severity``, ``enabled`` or fields of ``config``, those given alone; a secret that is not
-    given stays. InvalidField; NotFound when it is gone."""
+    given stays, but another address hides it, and the notifier is off until it is entered again. InvalidField; NotFound
+    when it is gone."""
     require(actor, notifier.tenant)
     spoken = notifier_kind(notifier.kind)
     plain, secret = _taken_apart(spoken, changes.get("config", {}), partial=True)
@@ -81,6 +82,7 @@ def update_notifier(*, actor: Actor, notifier: Notifier, changes: Mapping[str, A
         _apply(row, changes)
         if secret is not None:
             _store_secret(row, secret, actor)
+        _stop_if_hidden(row, wanted=changes.get("enabled") is True)
         row.updated_at = clock.now()
         row.save()
         fields = sorted({*changes} - {"config"} | {*plain} | ({"secret"} if secret else set()))
@@ -159,13 +161,27 @@ def _apply(row: Notifier, changes: Mapping[str, Any]) -> None:
 def _store_secret(notifier: Notifier, value: SecretStr | None, actor: Actor) -> None:
     if value is None:
         return
-    if notifier.secret is not None:
-        vault.replace(notifier.secret, value, actor=actor)
+    former = notifier.secret
+    if former is not None and not is_hidden(notifier):
+        vault.replace(former, value, actor=actor)
         return
     hidden = secret_field(notifier_kind(notifier.kind))
     owner = str(notifier.tenant.public_id) if notifier.tenant else PLATFORM
-    field = hidden.name if hidden else ""
-    notifier.secret = vault.put(purpose=PURPOSE, owner=owner, field=field, value=value, actor=actor)
+    field, origin = hidden.name if hidden else "", origin_of(notifier)
+    notifier.secret = vault.put(purpose=PURPOSE, owner=owner, field=field, value=value, actor=actor, origin=origin)
+    if former is not None:
+        notifier.save(update_fields=["secret"])
+        vault.delete([former], actor=actor)
+
+
+def _stop_if_hidden(notifier: Notifier, *, wanted: bool) -> None:
+    if not is_hidden(notifier):
+        return
+    hidden = secret_field(notifier_kind(notifier.kind))
+    if wanted:
+        message = "This was entered for another address; enter it again before the notifier can be on."
+        raise InvalidField(message, field=hidden.name if hidden else "secret")
+    notifier.enabled = False
 
 
 def _locked(notifier: Notifier) -> Notifier:

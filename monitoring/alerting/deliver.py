@@ -17,8 +17,8 @@ from django.db.models import F, Min
 from monitoring.alerting.machine import Notice
 from monitoring.alerting.message import test_message
 from monitoring.alerting.models import Delivery, Notifier
-from monitoring.alerting.notifiers import notifier_kind
-from monitoring.alerting.notifiers.base import MAX_PAUSE_S, SEND_S, Address
+from monitoring.alerting.notifiers import is_hidden, notifier_kind
+from monitoring.alerting.notifiers.base import MAX_PAUSE_S, SEND_S, Address, Refused
 from vault import services as vault
 from zcplatform.lib import claims, clock
 from zcplatform.lib.actors import SYSTEM
@@ -142,6 +142,8 @@ def _send(delivery: Delivery) -> ZCError | None:
 def _secret(notifier: Notifier) -> SecretStr:
     if notifier.secret is None:
         return SecretStr("")
+    if is_hidden(notifier):
+        raise Refused("The secret was entered for another address; enter it again.", type="notifier_secret_hidden")
     return vault.reveal(notifier.secret, actor=SYSTEM, why="alert message")
 
 

@@ -6,17 +6,19 @@ from typing import Any
 from uuid import UUID
 
 from django import forms
+from django.contrib import messages
+from django.db.models import Prefetch, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.utils.translation import gettext as _
 
-from tenants import configuration
-from tenants.admin.configuration import SecretField, applied, told
+from tenants import configuration, origins
+from tenants.admin.configuration import SecretField, applied, state_of, told_tie
 from tenants.admin.site import actor_of, find, page, refused_in, telling
 from tenants.agents import agent_kind
 from tenants.channels import CHANNELS, ChannelKind
 from tenants.fields import Field
-from tenants.models import Channel, Tenant
+from tenants.models import Channel, Tenant, TenantSecret
 from zcplatform.lib.redact import SecretStr
 
 
@@ -42,7 +44,7 @@ class ChannelForm(forms.Form):
         initial = {**channel.config, "enabled": channel.enabled} if channel else {}
         super().__init__(data, initial=initial)
         self.kind = kind
-        stored = {tie.field: told(tie.secret) for tie in channel.secrets.select_related("secret")} if channel else {}
+        stored = {tie.field: told_tie(tie) for tie in ties_of(channel)} if channel else {}
         for field in kind.fields:
             self.fields[field.name] = form_field(field, stored.get(field.name, ""))
         if channel:
@@ -61,8 +63,7 @@ def form_field(field: Field, stored: str) -> forms.Field:
     said = _(field.help) if field.help else ""
     common: dict[str, Any] = {"label": _(field.label), "help_text": said, "required": field.required and not stored}
     if field.secret:
-        now = _("Now: %(stored)s. Empty leaves it as it is.") % {"stored": stored}
-        common["help_text"] = f"{said} {now}".strip() if stored else said
+        common["help_text"] = f"{said} {state_of(stored)}".strip() if stored else said
         return SecretField(**common)
     if field.type == "boolean":
         return forms.BooleanField(**{**common, "required": False})
@@ -78,7 +79,8 @@ def form_field(field: Field, stored: str) -> forms.Field:
 
 def rows_of(tenant: Tenant) -> list[tuple[Channel, str, str]]:
     """Channel, its kind's label, and its secrets in words."""
-    channels = tenant.channels.prefetch_related("secrets__secret").order_by("pk")
+    ties = TenantSecret.objects.select_related("secret", "channel")
+    channels = tenant.channels.prefetch_related(Prefetch("secrets", ties)).order_by("pk")
     return [(channel, _label(channel), _secrets(channel)) for channel in channels]
 
 
@@ -88,7 +90,11 @@ def _label(channel: Channel) -> str:
 
 
 def _secrets(channel: Channel) -> str:
-    return "; ".join(f"{tie.field.replace('_', ' ')} {told(tie.secret)}" for tie in channel.secrets.all())
+    return "; ".join(f"{tie.field.replace('_', ' ')} {told_tie(tie)}" for tie in channel.secrets.all())
+
+
+def ties_of(channel: Channel) -> QuerySet[TenantSecret]:
+    return channel.secrets.select_related("secret", "channel")
 
 
 def kinds_view(request: HttpRequest, pk: int) -> HttpResponse:
@@ -125,9 +131,19 @@ def change_view(request: HttpRequest, pk: int, channel: UUID) -> HttpResponse:
                 values = form.values()
                 run = configuration.update_channel(actor=actor_of(request), channel=row, values=values, enabled=enabled)
                 applied(request, f"{_label(row)} stored", run)
+                warn_of_hidden(request, row)
             return redirect("admin:tenants_tenant_change", pk)
     context: dict[str, Any] = {"form": form, "lead": form.kind.help, "button": "Save and apply", "channel": row}
     return page(request, "form.html", title=f"{_label(row)} of {tenant.slug}", tenant=tenant, **context)
+
+
+def warn_of_hidden(request: HttpRequest, row: Channel) -> None:
+    """Say that a change of address took secrets out of use, and the channel with those that it needs."""
+    row.refresh_from_db()
+    hidden = [tie.field.replace("_", " ") for tie in ties_of(row) if origins.is_hidden(tie)]
+    if hidden:
+        text = _("Entered for another address and not used any more: %(names)s. Enter it again.")
+        messages.warning(request, text % {"names": ", ".join(hidden)})
 
 
 def delete_view(request: HttpRequest, pk: int, channel: UUID) -> HttpResponse:

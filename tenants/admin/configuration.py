@@ -10,8 +10,9 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
-from tenants import configuration, words
+from tenants import configuration, origins, words
 from tenants.access import can
 from tenants.admin.site import actor_of, find, page, refused_in
 from tenants.agents.extra import parse
@@ -27,6 +28,9 @@ from zcplatform.lib.redact import SecretStr
 PROVIDER_FIELDS = {"provider", "model", "base_url", "provider_key", "remove_key"}
 EGRESS_FIELDS = ("egress", "egress_hosts")
 OTHER_FIELDS = {"extra_config": "extra", "egress": "egress", "egress_hosts": "egress_hosts"}
+
+
+HIDDEN = gettext_noop("entered for another address; enter it again")
 
 
 class SecretField(forms.CharField):
@@ -45,16 +49,28 @@ def told(secret: Secret | None) -> str:
     return _("%(set)s, ends in …%(hint)s") % {"set": text, "hint": secret.hint} if secret.hint else text
 
 
-def key_of(tenant: Tenant) -> Secret | None:
-    """The provider's key as it lies in the vault."""
-    ties = TenantSecret.objects.filter(tenant=tenant, channel=None, field="provider_key").select_related("secret")
-    tie = ties.first()
-    return tie.secret if tie else None
+def told_tie(tie: TenantSecret | None) -> str:
+    """The same of a tenant's secret, which may have been entered for another address than it would go to now."""
+    if tie is not None and origins.is_hidden(tie):
+        return _(HIDDEN)
+    return told(tie.secret if tie else None)
+
+
+def key_of(tenant: Tenant) -> TenantSecret | None:
+    """The provider's key, as it is tied to the tenant."""
+    return tenant.secrets.filter(channel=None, field="provider_key").select_related("secret", "tenant__config").first()
 
 
 def told_key(tenant: Tenant) -> str:
     """The provider's key, in the words of ``told``."""
-    return told(key_of(tenant))
+    return told_tie(key_of(tenant))
+
+
+def state_of(stored: str) -> str:
+    """What a field for a secret says of the one that is there, in the words of ``told``."""
+    if stored == _(HIDDEN):
+        return _("Now: %(stored)s.") % {"stored": stored}
+    return _("Now: %(stored)s. Empty leaves it as it is.") % {"stored": stored}
 
 
 class HostsField(forms.CharField):
@@ -110,9 +126,7 @@ class ConfigurationForm(forms.Form):
         }
         super().__init__(data, initial=initial)
         stored = key_of(tenant)
-        self.fields["provider_key"].help_text = _("Now: %(stored)s. Empty leaves it as it is.") % {
-            "stored": told(stored)
-        }
+        self.fields["provider_key"].help_text = state_of(told_tie(stored))
         if stored is None:
             del self.fields["remove_key"]  # nothing is there to be removed
         self.fields["extra_config"].help_text = _("A JSON object with the agent's own options; {} for none.")

@@ -14,7 +14,7 @@ from pydantic import Field
 from accounts import rates
 from accounts.auth import actor_of
 from accounts.writes import idempotent
-from tenants import configuration, connections
+from tenants import configuration, connections, origins
 from tenants.api.common import changed, find
 from tenants.api.config import TESTS, TestOut
 from tenants.api.masks import mask
@@ -38,6 +38,9 @@ class ChannelOut(Out):
     enabled: bool
     config: dict[str, Any]
     secrets: dict[str, str] = Field(description="Masked: at most the last four characters.")
+    hidden: list[str] = Field(
+        description="Secrets that were entered for another address: not used until entered again."
+    )
     missing: list[str] = Field(description="Secrets that have to be entered before the channel can be on.")
     created_at: datetime
     updated_at: datetime
@@ -47,8 +50,14 @@ class ChannelOut(Out):
         return {tie.field: mask(tie) for tie in channel.secrets.all()}
 
     @staticmethod
+    def resolve_hidden(channel: Channel) -> list[str]:
+        origin = origins.of_channel(channel)
+        return [tie.field for tie in channel.secrets.all() if tie.secret.origin != origin]
+
+    @staticmethod
     def resolve_missing(channel: Channel) -> list[str]:
-        kept = {tie.field for tie in channel.secrets.all()}
+        origin = origins.of_channel(channel)
+        kept = {tie.field for tie in channel.secrets.all() if tie.secret.origin == origin}
         fields = CHANNELS[channel.channel_type].fields
         return [field.name for field in fields if field.secret and field.required and field.name not in kept]
 
@@ -61,7 +70,8 @@ class ChannelIn(In):
 
 
 class ChannelPatch(In):
-    """What to change. Secrets that are not given stay."""
+    """What to change. Secrets that are not given stay; another address hides them, and a channel that needs one is off
+    until it is entered again."""
 
     values: dict[str, Any] = Field({}, description="Only the fields to change; null clears an optional one.")
     enabled: Yes | None = None
@@ -134,7 +144,7 @@ def get_channel(request: HttpRequest, tenant_id: UUID, channel_id: UUID) -> Any:
 def update_channel(
     request: HttpRequest, tenant_id: UUID, channel_id: UUID, payload: ChannelPatch, response: HttpResponse
 ) -> Any:
-    """Only what is given changes."""
+    """Only what is given changes. A secret is used with the address that it was entered for and with no other."""
     channel = _find(request, tenant_id, channel_id, "channels.update")
     run = configuration.update_channel(
         actor=actor_of(request), channel=channel, values=payload.values, enabled=payload.enabled

@@ -13,11 +13,11 @@ from pydantic import Field, StringConstraints
 from accounts import rates
 from accounts.auth import actor_of
 from accounts.writes import idempotent
-from tenants import configuration, connections, revisions
+from tenants import configuration, connections, origins, revisions
 from tenants import preview as previews
 from tenants import rollback as rollbacks
 from tenants.api.common import again, changed, find, given
-from tenants.api.masks import masked
+from tenants.api.masks import mask
 from tenants.api.schemas import ChangeOut, Whole
 from tenants.configuration import ConfigInput
 from tenants.egress.hosts import MAX_HOSTS
@@ -33,7 +33,7 @@ TESTS = "10/minute"
 INVALID = "unknown_provider, invalid_field"
 REFUSED = "forbidden, egress_limit"
 Host = Annotated[str, StringConstraints(max_length=300)]
-CONFLICTS = "run_active, tenant_deleting, egress_unenforced"
+CONFLICTS = "run_active, tenant_deleting, egress_unenforced, egress_changed"
 EXAMPLE = {"provider": "openai", "model": "gpt-4o", "provider_key": "sk-example"}
 
 
@@ -70,6 +70,9 @@ class ConfigOut(Out):
     model: str
     base_url: str
     provider_key: str | None = Field(None, description="Masked: at most its last four characters. Null: none.")
+    provider_key_hidden: bool = Field(
+        description="Whether the key was entered for another address: then it is not used until entered again."
+    )
     extra: dict[str, Any]
     egress: str = Field(description="What the agent may connect to; empty: as the plan says.", examples=["allowlist"])
     egress_mode: str = Field(description="The mode that holds: its own, or the plan's.", examples=["allowlist"])
@@ -122,13 +125,13 @@ class RollbackIn(In):
 
     revision: Whole = Field(ge=1, le=2**31 - 1)
     provider_key: str | None = Field(
-        None, max_length=1_000, description="Needed when the key went with its provider or address."
+        None, max_length=1_000, description="Needed when the key that was in use then is gone."
     )
 
 
 class RolledBackOut(ConfigChange):
-    """`incomplete` are the ids of channels that are back without the secrets that were deleted with them: they are off
-    until these are entered."""
+    """`incomplete` are the ids of channels that lack a secret, which was deleted or entered for another address: they
+    are off until it is entered."""
 
     incomplete: list[UUID]
 
@@ -150,11 +153,13 @@ def config_values(values: dict[str, Any]) -> dict[str, Any]:
 def shown(tenant: Tenant) -> dict[str, Any]:
     """The configuration as it is now."""
     config = type(tenant.config).objects.get(tenant=tenant)
+    key = tenant.secrets.filter(channel=None, field="provider_key").select_related("secret").first()
     return {
         "provider": config.provider_name,
         "model": config.provider_model,
         "base_url": config.base_url,
-        "provider_key": masked(tenant.secrets.filter(channel=None)).get("provider_key"),
+        "provider_key": mask(key) if key else None,
+        "provider_key_hidden": key is not None and key.secret.origin != origins.of_model(config),
         "extra": config.extra_config,
         "egress": config.egress,
         "egress_mode": config.egress or default_of(tenant.plan.slug),
@@ -186,11 +191,13 @@ def _change(request: HttpRequest, response: HttpResponse, tenant: Tenant, wanted
 )
 @idempotent
 def patch_config(request: HttpRequest, tenant_id: UUID, payload: ConfigIn, response: HttpResponse) -> Any:
-    """What is not given (or null) stays. A running agent is restarted with it: 202 with the run. Another provider or
-    address drops the key, which never travels to another host.
+    """What is not given (or null) stays. A running agent is restarted with it: 202 with the run. A key is used
+    with the scheme, host and port that it was entered for and with no other: another address hides it, and the old one
+    brings it back.
 
     `egress` and `egress_hosts` are the owner's to change (`egress.update`), within the plan's default; a wider mode is
-    the super-admin's to give."""
+    the super-admin's to give. In a mode other than `open` a `base_url` that the agent could not connect to so far is
+    the owner's to change too."""
     return _change(request, response, find(request, tenant_id, "config.update"), _input(payload))
 
 
@@ -202,8 +209,8 @@ def patch_config(request: HttpRequest, tenant_id: UUID, payload: ConfigIn, respo
 )
 @idempotent
 def put_config(request: HttpRequest, tenant_id: UUID, payload: ConfigIn, response: HttpResponse) -> Any:
-    """What is not given (or null) becomes empty. Only the key, which nobody can read back, stays as long as it would go
-    to the same place, and `egress` and `egress_hosts` stay. Channels are not part of it."""
+    """What is not given (or null) becomes empty. Only the key, which nobody can read back, stays in use as long as it
+    would go to the same place, and `egress` and `egress_hosts` stay. Channels are not part of it."""
     return _change(request, response, find(request, tenant_id, "config.update"), _input(payload).complete())
 
 
@@ -249,8 +256,9 @@ def list_revisions(request: HttpRequest, tenant_id: UUID, query: Query[PageQuery
 )
 @idempotent
 def rollback(request: HttpRequest, tenant_id: UUID, payload: RollbackIn, response: HttpResponse) -> Any:
-    """Provider, model, settings, channels and what the agent may connect to, as they were after that change. Secrets
-    stay as they are now. Refused where what it may connect to would change and you may not change that."""
+    """Provider, model, settings, channels and what the agent may connect to, as they were after that change. A
+    secret in use that was entered for the same address stays; else the one of that revision comes back, as long as it
+    was not deleted. Refused where what it may connect to would change and you may not change that."""
     tenant = find(request, tenant_id, "config.update")
     key = SecretStr(payload.provider_key) if payload.provider_key else None
     done = rollbacks.rollback(actor=actor_of(request), tenant=tenant, number=payload.revision, provider_key=key)

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from django.db.models import QuerySet
-
 from tenants.models import TenantSecret
 
 DOTS = "••••"
-
-
-def masked(ties: QuerySet[TenantSecret]) -> dict[str, str]:
-    """Field name to mask."""
-    return {tie.field: mask(tie) for tie in ties.select_related("secret")}
 
 
 def mask(tie: TenantSecret) -> str:

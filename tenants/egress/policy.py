@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -53,6 +55,18 @@ def policy_of(tenant: Tenant) -> Policy:
     if model := _target_of(address_of(tenant.config)):
         targets.append(model)
     return Policy(str(tenant.public_id), tenant.slug, tuple(targets))
+
+
+def opens(tenant: Tenant, columns: Mapping[str, Any]) -> bool:
+    """Whether a change of these columns of its configuration gives the agent a place that its mode keeps it from: an
+    address of its own choice for its model. A provider's own address is the platform's word."""
+    if mode_of(tenant) == Egress.OPEN:
+        return False
+    after = copy(tenant.config)
+    for name, value in columns.items():
+        setattr(after, name, value)
+    model = _target_of(after.base_url) if address_of(after) == after.base_url else None
+    return model is not None and not policy_of(tenant).allows(model.host, model.port)
 
 
 def at(mode: Egress, slot: int) -> Policy | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tenants import revisions, runs
-from tenants.access import deny, require
+from tenants.access import can, deny, require
 from tenants.egress import firewall, policy
 from tenants.egress.firewall import SHARED_NETWORK
 from tenants.egress.hosts import check_hosts
@@ -41,20 +41,35 @@ def set_egress(
 
 
 def allowed(
-    *, actor: Actor, tenant: Tenant, mode: str | None, hosts: Iterable[str] | None
+    *,
+    actor: Actor,
+    tenant: Tenant,
+    mode: str | None,
+    hosts: Iterable[str] | None,
+    model: Mapping[str, Any] | None = None,
 ) -> dict[str, str | list[str]]:
     """The columns of its configuration that this would change, when the actor may change them; whoever gives back what
-    is there changes nothing. Errors as of ``set_egress``. Before the transaction of the act: a refusal is audited."""
+    is there changes nothing. ``model`` are the columns of its model as they will be: an address that a narrow mode
+    keeps the agent from is a change of what it may connect to. Errors as of ``set_egress``. Before the transaction of
+    the act: a refusal is audited."""
     policy.check(mode)
     listed = None if hosts is None else check_hosts(hosts, field="egress_hosts")
     given: dict[str, Any] = {"egress": mode, "egress_hosts": listed}
     columns = {name: value for name, value in given.items() if value not in (None, getattr(tenant.config, name))}
-    if columns:
+    if columns or policy.opens(tenant, model or {}):
         require(actor, "egress.update", tenant)
     if columns.get("egress"):
         _refuse_wider(actor, tenant, columns["egress"])
         _refuse_unenforced(tenant, columns["egress"])
     return columns
+
+
+def recheck(tenant: Tenant, model: Mapping[str, Any], *, actor: Actor) -> None:
+    """Once more inside the act's transaction, with the locked row: Conflict ``egress_changed`` when what the agent may
+    connect to was narrowed since ``allowed`` looked."""
+    if policy.opens(tenant, model) and not can(actor, "egress.update", tenant):
+        message = "What the agent may connect to was changed meanwhile; look at it and try again."
+        raise Conflict(message, type="egress_changed")
 
 
 def tell(tenant: Tenant, columns: Mapping[str, Any], *, actor: Actor) -> None:

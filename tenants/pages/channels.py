@@ -11,7 +11,7 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 
 from tenants import configuration, connections
-from tenants.admin.channels import ChannelForm, rows_of
+from tenants.admin.channels import ChannelForm, rows_of, warn_of_hidden
 from tenants.admin.site import refused_in, telling
 from tenants.agents import agent_kind
 from tenants.channels import CHANNELS, ChannelKind
@@ -72,6 +72,7 @@ def _change(request: HttpRequest, tenant: Tenant, viewer: Viewer, row: Channel, 
         return redirect(address(tenant, "channels"))
     enabled = form.cleaned_data["enabled"] if "enabled" in form.changed_data else None
     run = configuration.update_channel(actor=viewer.actor, channel=row, values=form.values(), enabled=enabled)
+    warn_of_hidden(request, row)
     return stored(request, tenant, run, _("%(channel)s stored") % {"channel": form.kind.label}, "channels")
 
 

@@ -15,13 +15,15 @@ from audit.actions import ACTIONS
 from tenants import configuration, connections, preview, revisions, rollback
 from tenants.admin.configuration import ConfigurationForm, SecretField
 from tenants.admin.site import refused_in, telling
+from tenants.channels import CHANNELS
 from tenants.egress import policy
 from tenants.egress.firewall import SHARED_NETWORK
 from tenants.models import ConfigRevision, Run, Tenant
 from tenants.pages.frame import Viewer, address, forbidden, show, tenant_page
-from tenants.states import Egress
+from tenants.states import Desired, Egress
 from zcplatform.lib.actors import Actor
 from zcplatform.lib.errors import ZCError
+from zcplatform.lib.redact import SecretStr
 
 FIELDS = {
     "provider": "provider",
@@ -148,13 +150,32 @@ def rollback_view(request: HttpRequest, tenant: Tenant, viewer: Viewer, number: 
         return redirect(address(tenant, "history"))
     rows = [(FIELDS[name], told(row.snapshot.get(name)), told(now.get(name))) for name in FIELDS]
     rows.append((_("channels"), kinds(row.snapshot), kinds(now)))
-    return show(request, "rollback.html", tenant, viewer, "configuration", row=row, rows=rows)
+    foreseen = rollback.foresee(tenant, number)
+    context = {"row": row, "rows": rows, "notes": notes_on(tenant, foreseen), "asks_key": foreseen.key == "missing"}
+    return show(request, "rollback.html", tenant, viewer, "configuration", **context)
+
+
+def notes_on(tenant: Tenant, foreseen: rollback.Foreseen) -> list[str]:
+    """What the rollback would do to the secrets and to the agent, in words."""
+    of_key = {
+        "stays": _("The API key that is in use stays."),
+        "returns": _("The API key that was entered for that address is in use again."),
+        "missing": _("No API key is left that was entered for that address; enter it again."),
+        "hidden": _("The stored API key was entered for another address and is not used."),
+        "unused": _("The API key is not used any more; a later rollback can bring it back."),
+    }
+    notes = [of_key[foreseen.key]] if foreseen.key else []
+    notes += [_("%(kind)s is removed with its secrets.") % {"kind": CHANNELS[kind].label} for kind in foreseen.removed]
+    off = _("%(kind)s is off until its secrets are entered again.")
+    notes += [off % {"kind": CHANNELS[kind].label} for kind in foreseen.incomplete]
+    return [*notes, _("The agent restarts.")] if tenant.desired == Desired.RUNNING else notes
 
 
 def _rolled_back(request: HttpRequest, tenant: Tenant, viewer: Viewer, number: int) -> HttpResponse:
-    done = rollback.rollback(actor=viewer.actor, tenant=tenant, number=number)
+    key = SecretStr(request.POST["provider_key"]) if request.POST.get("provider_key") else None
+    done = rollback.rollback(actor=viewer.actor, tenant=tenant, number=number, provider_key=key)
     if done.incomplete:
-        messages.warning(request, _("A channel is back without its secrets and is off until they are entered again."))
+        messages.warning(request, _("A channel lacks a secret and is off until it is entered again."))
     return stored(request, tenant, done.run, _("Revision %(number)s is back") % {"number": number}, "configuration")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from audit.models import AuditEntry
+from tenants.egress import services
 from tenants.models import Tenant
 from tests.api.conftest import with_key
 from tests.api.test_tenants import at, error, ok  # noqa: F401 - a fixture among them
@@ -80,3 +81,65 @@ def test_a_process_is_told_that_nothing_would_enforce_it(people, at, acme, setti
     acme.node.__class__.objects.filter(pk=acme.node_id).update(runtime="process")
     assert error(people.owner.patch(f"{at}/config", {"egress": "gateway"}), 409)["type"] == "egress_unenforced"
     assert stored(acme) == ("", [])
+
+
+MODELS = "https://models.example.com/v1"
+ELSEWHERE = {"base_url": "https://collect.example.net:8443/v1", "provider_key": "sk-canary-0123456789"}
+CUSTOM = {"provider": "custom", "model": "m", "provider_key": "sk-canary-0123456789"}
+
+
+def narrowed(people, at, settings, by):
+    ok(people.owner.patch(f"{at}/config", {**CUSTOM, "base_url": MODELS}), 200)
+    if by == "plan":
+        settings.EGRESS_DEFAULT = {"": "gateway"}
+    else:
+        ok(people.owner.patch(f"{at}/config", {"egress": by, "egress_hosts": ["listed.example.com"]}), 200)
+
+
+@pytest.mark.parametrize("by", ["plan", "gateway", "allowlist"])
+def test_in_a_narrow_mode_the_models_address_is_the_owners_to_change(people, at, acme, settings, by):
+    narrowed(people, at, settings, by)
+    before = Tenant.objects.get(pk=acme.pk).config.base_url
+    whole = {**CUSTOM, **ELSEWHERE}
+    tries = [("patch", "", ELSEWHERE), ("put", "", whole), ("post", "/preview", ELSEWHERE), ("patch", "", whole)]
+    for who in (people.manager, with_key(people.users["owner"], "write")):
+        for method, path, body in tries:
+            refused = error(getattr(who, method)(f"{at}/config{path}", body), 403)
+            assert refused["details"]["ability"] == "egress.update", (method, path)
+    assert Tenant.objects.get(pk=acme.pk).config.base_url == before
+    assert AuditEntry.objects.filter(action="access.denied").count() == 2 * len(tries)
+    ok(people.manager.patch(f"{at}/config", {"base_url": f"{MODELS}/other"}), 200)
+    ok(people.manager.patch(f"{at}/config", {**CUSTOM, "provider": "openai"}), 200)
+    ok(people.owner.patch(f"{at}/config", whole), 200)
+
+
+def test_in_a_narrow_mode_a_rollback_takes_no_manager_to_another_address(people, at, acme, settings):
+    ok(people.owner.patch(f"{at}/config", {**CUSTOM, **ELSEWHERE}), 200)
+    number = acme.revisions.order_by("-number").first().number
+    narrowed(people, at, settings, "plan")
+    back = {"revision": number, "provider_key": "sk-canary-0123456789"}
+    assert error(people.manager.post(f"{at}/config/rollback", back), 403)["details"]["ability"] == "egress.update"
+    assert Tenant.objects.get(pk=acme.pk).config.base_url == MODELS
+    ok(people.owner.post(f"{at}/config/rollback", back), 200)
+
+
+def test_a_listed_host_may_be_the_models_address_and_one_of_the_mode_open_may_be_any(people, at, acme, settings):
+    ok(people.manager.patch(f"{at}/config", {**CUSTOM, **ELSEWHERE}), 200)
+    narrowed(people, at, settings, "allowlist")
+    listed = {"base_url": "https://listed.example.com/v1", "provider_key": "sk-canary-0123456789"}
+    ok(people.manager.patch(f"{at}/config", listed), 200)
+    assert error(people.manager.patch(f"{at}/config", {**listed, "base_url": "https://listed.example.com:444/"}), 403)
+
+
+def test_what_was_narrowed_between_the_look_and_the_act_counts(people, at, acme, settings, monkeypatch):
+    ok(people.owner.patch(f"{at}/config", {**CUSTOM, "base_url": MODELS}), 200)
+    look = services.allowed
+
+    def narrow_after(**given):
+        columns = look(**given)
+        Tenant.objects.get(pk=acme.pk).config.__class__.objects.filter(tenant=acme).update(egress="gateway")
+        return columns
+
+    monkeypatch.setattr(services, "allowed", narrow_after)
+    assert error(people.manager.patch(f"{at}/config", ELSEWHERE), 409)["type"] == "egress_changed"
+    assert Tenant.objects.get(pk=acme.pk).config.base_url == MODELS

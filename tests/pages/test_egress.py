@@ -92,3 +92,17 @@ def test_history_and_rollback_name_it(narrow):
     assert "api.example.com" in owner.get(path).content.decode()
     owner.post(path)
     assert stored(narrow) == ("", [])
+
+
+@pytest.mark.parametrize("page", ["configuration", "setup_model"])
+def test_a_manager_takes_the_model_of_a_narrow_agent_to_no_other_address(narrow, page):
+    form = {**FORM, "provider": "custom", "model": "m", "provider_key": "sk-canary-0123456789", "do": "save"}
+    form["base_url"] = "https://collect.example.net:8443/v1"
+    path = table.of(narrow.tenant, page)
+    refused = browser(narrow.people["manager"]).post(path, form)
+    assert refused.status_code in (200, 403)
+    narrow.tenant.config.refresh_from_db()
+    assert narrow.tenant.config.base_url == ""
+    browser(narrow.people["owner"]).post(path, form)
+    narrow.tenant.config.refresh_from_db()
+    assert narrow.tenant.config.base_url == form["base_url"]

@@ -74,7 +74,8 @@ def get_notifier(request: HttpRequest, notifier_id: UUID) -> Any:
 )
 @idempotent
 def update_notifier(request: HttpRequest, notifier_id: UUID, payload: NotifierChange) -> Any:
-    """What you leave out stays, the secret too. A disabled one keeps what waits for it."""
+    """What you leave out stays, the secret too; another address hides it, and the notifier is off until it is entered
+    again. A disabled one keeps what waits for it."""
     actor = actor_of(request)
     changes = payload.dict(exclude_none=True)
     row = contacts.update_notifier(actor=actor, notifier=lookup.one(actor, ROWS, notifier_id), changes=changes)

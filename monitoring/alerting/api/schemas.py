@@ -11,6 +11,7 @@ from pydantic import Field, StrictBool, StrictFloat, StrictInt
 
 from monitoring.alerting.message import condition_of
 from monitoring.alerting.models import Alert, AlertRule, Delivery, Notifier, Silence
+from monitoring.alerting.notifiers import is_hidden
 from zcplatform.lib.schemas import Id, In, Line, Out, PageQuery
 
 SeverityName = Literal["warning", "critical"]
@@ -125,6 +126,9 @@ class NotifierOut(Out):
     name: str
     config: dict[str, Any]
     has_secret: bool
+    secret_hidden: bool = Field(
+        description="Whether it was entered for another address: then the notifier is off until it is entered again."
+    )
     min_severity: str
     enabled: bool
     created_at: datetime
@@ -199,7 +203,8 @@ def rule_out(row: AlertRule) -> dict[str, Any]:
 
 def notifier_out(row: Notifier) -> dict[str, Any]:
     """``NotifierOut`` of a row."""
-    return {**_head(row), **_picked(row, NotifierOut, "id", "tenant", "has_secret"), "has_secret": bool(row.secret_id)}
+    plain = _picked(row, NotifierOut, "id", "tenant", "has_secret", "secret_hidden")
+    return {**_head(row), **plain, "has_secret": bool(row.secret_id), "secret_hidden": is_hidden(row)}
 
 
 def alert_out(row: Alert) -> dict[str, Any]:

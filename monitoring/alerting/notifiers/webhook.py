@@ -21,7 +21,7 @@ class WebhookNotifier:
     name = "webhook"
     label = "Webhook"
     fields = (
-        Field("url", "Address", required=True, max_length=outside.MAX_URL, help="Called with POST; https."),
+        Field("url", "Address", required=True, max_length=outside.MAX_URL, help="Called with POST; https.", place=True),
         Field(
             "secret", "Signing secret", "secret", pattern=r"\S{16,200}", help="16 to 200 characters; made when empty."
         ),

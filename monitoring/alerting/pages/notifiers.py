@@ -11,7 +11,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 
-from monitoring.admin.notifiers import NotifierForm
+from monitoring.admin.notifiers import NotifierForm, warn_of_hidden
 from monitoring.alerting import contacts
 from monitoring.alerting.models import Delivery, Notifier
 from monitoring.alerting.notifiers import known_kinds, notifier_kind
@@ -83,6 +83,7 @@ def change_view(request: HttpRequest, tenant: Tenant, viewer: Viewer, notifier: 
             if changes := _changes(form):
                 contacts.update_notifier(actor=viewer.actor, notifier=row, changes=changes)
             messages.success(request, _("%(name)s is stored.") % {"name": form.cleaned_data["name"]})
+            warn_of_hidden(request, row)
             return redirect(address(tenant, "notifiers"))
     remove = address(tenant, "notifier_delete", row.public_id)
     return _asked(request, tenant, viewer, form, title=row.name, button=_("Save"), remove=remove)

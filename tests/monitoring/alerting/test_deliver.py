@@ -16,6 +16,7 @@ from monitoring.alerting.deliver import PAUSES_S, send_due, send_test
 from monitoring.alerting.evaluate import evaluate
 from monitoring.alerting.message import test_message as made_up
 from monitoring.alerting.models import Alert, AlertRule, Delivery, Notifier
+from tenants.fields import place_of
 from tests import outside
 from tests.monitoring.alerting.test_evaluate import run
 from tests.tenants.test_membership import at_once
@@ -36,8 +37,9 @@ def _loopback(settings, vault_key):
 
 
 def notifier_to(made, **fields):
-    secret = vault.put(purpose="notifier", owner="platform", field="secret", value=SecretStr(SECRET), actor=SYSTEM)
     config = {"url": outside.url(made, path="/alerts?team=ops")}
+    about = {"purpose": "notifier", "owner": "platform", "field": "secret", "origin": place_of(config["url"])}
+    secret = vault.put(value=SecretStr(SECRET), actor=SYSTEM, **about)
     return Notifier.objects.create(**{"name": "ops", "kind": "webhook", "config": config, "secret": secret, **fields})
 
 
