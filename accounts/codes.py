@@ -18,7 +18,7 @@ from django.db.models import F
 from accounts import mail
 from accounts.emails import normalise_email
 from accounts.letters import Letter, write
-from accounts.models import LoginCode, User
+from accounts.models import LoginCode, Urgency, User
 from accounts.rates import network_of, spend
 from accounts.sealing import keyed_hash
 from audit.services import record
@@ -54,7 +54,7 @@ def request_code(email: str, *, ip: str) -> None:
             unique_fields=["email"],
             update_fields=["code_hash", "attempts", "created_at", "expires_at", "used_at"],
         )
-        mail.queue(address, _letter(code), lasts=LIFETIME, needs_account=True)
+        mail.queue(address, _letter(code), urgency=Urgency.CODE, lasts=LIFETIME, needs_account=True)
 
 
 def verify_code(email: str, code: str, *, ip: str = "", request_id: str = "") -> User:

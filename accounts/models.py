@@ -241,15 +241,26 @@ class LoginCode(models.Model):
         return f"login code of {self.email}"
 
 
+class Urgency(models.IntegerChoices):
+    """Which mail goes first: somebody waits for a code in front of a page, and nobody for a test message."""
+
+    CODE = 0
+    INVITATION = 20
+    ALERT = 30
+    TEST = 40
+
+
 class Mail(models.Model):
     """One mail that waits to be sent, or was. The text is sealed, and gone once the mail is on its way."""
 
     recipient = models.EmailField()
+    urgency = models.PositiveSmallIntegerField(choices=Urgency.choices, default=Urgency.ALERT)
     subject = models.CharField(max_length=200)
     sealed_text = models.TextField()
     # A mail about logging in goes out only when the address has an account: who asks for a code is not told.
     needs_account = models.BooleanField(default=False)
     attempts = models.PositiveSmallIntegerField(default=0)
+    busy = models.PositiveSmallIntegerField(default=0)  # of the attempts: those that the recipient's side put off
     error = models.CharField(max_length=200, blank=True)
     created_at = models.DateTimeField(default=clock.now)
     next_attempt_at = models.DateTimeField(default=clock.now)
@@ -267,6 +278,11 @@ class Mail(models.Model):
                 fields=["next_attempt_at"],
                 condition=models.Q(sent_at=None, failed_at=None),
                 name="mails_waiting",
+            ),
+            models.Index(
+                fields=["recipient"],
+                condition=models.Q(sent_at=None, failed_at=None),
+                name="mails_waiting_for",
             ),
         ]
 

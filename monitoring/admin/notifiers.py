@@ -13,7 +13,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.views.decorators.http import require_POST
 
-from monitoring.alerting import contacts
+from monitoring.alerting import agreements, contacts
 from monitoring.alerting.models import Delivery, Notifier, Severity
 from monitoring.alerting.notifiers import known_kinds, notifier_kind, secret_field
 from monitoring.alerting.notifiers.base import NotifierKind
@@ -160,7 +160,8 @@ def _change(request: HttpRequest, object_id: str) -> HttpResponse:
                 messages.success(request, "Stored.")
             return redirect(CHANGE, row.pk)
     log = row.deliveries.select_related("alert").order_by("-pk")[:20]
-    return _page(request, row.name, form=form, button="Save", notifier=row, log=log)
+    told = agreements.states_of(row)
+    return _page(request, row.name, form=form, button="Save", notifier=row, log=log, told=told)
 
 
 def _find(pk: int | str) -> Notifier:

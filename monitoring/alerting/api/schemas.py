@@ -9,6 +9,7 @@ from uuid import UUID
 from ninja import Schema
 from pydantic import Field, StrictBool, StrictFloat, StrictInt
 
+from monitoring.alerting import agreements
 from monitoring.alerting.message import condition_of
 from monitoring.alerting.models import Alert, AlertRule, Delivery, Notifier, Silence
 from zcplatform.lib.schemas import Id, In, Line, Out, PageQuery
@@ -125,6 +126,9 @@ class NotifierOut(Out):
     name: str
     config: dict[str, Any]
     has_secret: bool
+    recipients: dict[str, Literal["agreed", "waiting", "stopped"]] = Field(
+        description="Of the kind `mail`: whether each address agreed to be told. The others are not."
+    )
     min_severity: str
     enabled: bool
     created_at: datetime
@@ -199,7 +203,8 @@ def rule_out(row: AlertRule) -> dict[str, Any]:
 
 def notifier_out(row: Notifier) -> dict[str, Any]:
     """``NotifierOut`` of a row."""
-    return {**_head(row), **_picked(row, NotifierOut, "id", "tenant", "has_secret"), "has_secret": bool(row.secret_id)}
+    plain = _picked(row, NotifierOut, "id", "tenant", "has_secret", "recipients")
+    return {**_head(row), **plain, "has_secret": bool(row.secret_id), "recipients": agreements.states_of(row)}
 
 
 def alert_out(row: Alert) -> dict[str, Any]:
