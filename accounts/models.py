@@ -225,11 +225,18 @@ class RateWindow(models.Model):
 
 
 class LoginCode(models.Model):
-    """The one live login code of an address, whether or not it has an account. A new one takes the row over."""
+    """One login code, whether or not its address has an account, bound to whoever asked for it: by a handle, and for a
+    client that keeps none by its network. Tries are counted for each of the two, so that neither spends the other's.
 
-    email = models.EmailField(unique=True)
+    ``crowd`` marks the long code of an address that many ask for at once; it is bound to nobody."""
+
+    email = models.EmailField(db_index=True)
+    handle_hash = models.CharField(max_length=64, unique=True)
+    network = models.CharField(max_length=64, blank=True)
+    crowd = models.BooleanField(default=False)
     code_hash = models.CharField(max_length=64)
     attempts = models.PositiveSmallIntegerField(default=0)
+    attempts_of_network = models.PositiveSmallIntegerField(default=0)
     created_at = models.DateTimeField(default=clock.now)
     expires_at = models.DateTimeField(db_index=True)
     used_at = models.DateTimeField(null=True)
