@@ -225,11 +225,18 @@ class RateWindow(models.Model):
 
 
 class LoginCode(models.Model):
-    """The one live login code of an address, whether or not it has an account. A new one takes the row over."""
+    """One login code, whether or not its address has an account, bound to whoever asked for it: by a handle, and for a
+    client that keeps none by its network. Tries are counted for each of the two, so that neither spends the other's.
 
-    email = models.EmailField(unique=True)
+    ``crowd`` marks the long code of an address that many ask for at once; it is bound to nobody."""
+
+    email = models.EmailField(db_index=True)
+    handle_hash = models.CharField(max_length=64, unique=True)
+    network = models.CharField(max_length=64, blank=True)
+    crowd = models.BooleanField(default=False)
     code_hash = models.CharField(max_length=64)
     attempts = models.PositiveSmallIntegerField(default=0)
+    attempts_of_network = models.PositiveSmallIntegerField(default=0)
     created_at = models.DateTimeField(default=clock.now)
     expires_at = models.DateTimeField(db_index=True)
     used_at = models.DateTimeField(null=True)
@@ -241,15 +248,26 @@ class LoginCode(models.Model):
         return f"login code of {self.email}"
 
 
+class Urgency(models.IntegerChoices):
+    """Which mail goes first: somebody waits for a code in front of a page, and nobody for a test message."""
+
+    CODE = 0
+    INVITATION = 20
+    ALERT = 30
+    TEST = 40
+
+
 class Mail(models.Model):
     """One mail that waits to be sent, or was. The text is sealed, and gone once the mail is on its way."""
 
     recipient = models.EmailField()
+    urgency = models.PositiveSmallIntegerField(choices=Urgency.choices, default=Urgency.ALERT)
     subject = models.CharField(max_length=200)
     sealed_text = models.TextField()
     # A mail about logging in goes out only when the address has an account: who asks for a code is not told.
     needs_account = models.BooleanField(default=False)
     attempts = models.PositiveSmallIntegerField(default=0)
+    busy = models.PositiveSmallIntegerField(default=0)  # of the attempts: those that the recipient's side put off
     error = models.CharField(max_length=200, blank=True)
     created_at = models.DateTimeField(default=clock.now)
     next_attempt_at = models.DateTimeField(default=clock.now)
@@ -267,6 +285,11 @@ class Mail(models.Model):
                 fields=["next_attempt_at"],
                 condition=models.Q(sent_at=None, failed_at=None),
                 name="mails_waiting",
+            ),
+            models.Index(
+                fields=["recipient"],
+                condition=models.Q(sent_at=None, failed_at=None),
+                name="mails_waiting_for",
             ),
         ]
 

@@ -1,7 +1,7 @@
 """Logging in and out in a browser: by a code sent to one's address, or by a link; then the second factor, if enrolled.
 
-Nothing here needs JavaScript. What is known between two steps lies in the session: the address that a code was sent to,
-and, once it was proven, a token that is good for showing the second factor and nothing else.
+Nothing here needs JavaScript. What is known between two steps lies in the session: the address that a code was sent to
+with the handle that the code is bound to, and, once it was proven, a token that is good for showing the second factor and nothing else.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from audit.services import record
 from zcplatform.lib.errors import RequestError, Unauthenticated
 
 MAX_TOKEN = 100
-ADDRESS, PENDING, NEXT = "login_address", "login_pending", "login_next"
+ADDRESS, HANDLE, PENDING, NEXT = "login_address", "login_handle", "login_pending", "login_next"
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -35,10 +35,11 @@ def login_page(request: HttpRequest) -> HttpResponse:
         return render(request, "accounts/login.html", {"next": local_path(request.GET.get("next", ""))})
     email = request.POST.get("email", "")
     try:
-        codes.request_code(email, ip=origin_of(request)["ip"])
+        before = request.session.get(HANDLE, "")
+        handle = codes.request_code(email, ip=origin_of(request)["ip"], before=before, by_network=False)
     except RequestError as error:
         return _again(request, "accounts/login.html", error, email=email[:254], next=_next(request))
-    request.session[ADDRESS] = email
+    request.session[ADDRESS], request.session[HANDLE] = email, handle
     request.session[NEXT] = _next(request)
     return redirect("login_code")
 
@@ -52,7 +53,8 @@ def login_code(request: HttpRequest) -> HttpResponse:
     if request.method != "POST":
         return render(request, "accounts/login_code.html", {"address": address})
     try:
-        user = codes.verify_code(address, "".join(request.POST.get("code", "").split()), **origin_of(request))
+        code, handle = "".join(request.POST.get("code", "").split()), request.session.get(HANDLE, "")
+        user = codes.verify_code(address, code, handle=handle, **origin_of(request))
     except RequestError as error:
         return _again(request, "accounts/login_code.html", error, address=address)
     return _proven(request, user, by="code")
@@ -85,7 +87,7 @@ def second_factor_page(request: HttpRequest) -> HttpResponse:
     if request.method != "POST":
         return render(request, "accounts/second_factor.html")
     try:
-        second_factor.verify(user, request.POST.get("code", "")[:32])
+        second_factor.verify(user, request.POST.get("code", "")[:32], ip=origin_of(request)["ip"])
     except RequestError as error:
         if isinstance(error, Unauthenticated):
             sign_in.note_refusal(user, by="second factor", audit=origin_of(request))
@@ -131,7 +133,8 @@ def _proven(request: HttpRequest, user: User, *, by: str) -> HttpResponse:
     """The address is proven; whoever enrolled a second factor has shown half of what is asked."""
     if user.second_factor_at is None:
         return _let_in(request, user, by=by, verified=False)
-    request.session.pop(ADDRESS, None)
+    for name in (ADDRESS, HANDLE):
+        request.session.pop(name, None)
     request.session[PENDING] = sign_in.pending_token(user)
     request.session.cycle_key()
     return redirect("login_second_factor")
@@ -140,7 +143,7 @@ def _proven(request: HttpRequest, user: User, *, by: str) -> HttpResponse:
 def _let_in(request: HttpRequest, user: User, *, by: str, verified: bool) -> HttpResponse:
     """Open the session under a fresh key, whoever set the old one."""
     place = local_path(request.session.get(NEXT, "")) or "/"
-    for name in (ADDRESS, PENDING, NEXT):
+    for name in (ADDRESS, HANDLE, PENDING, NEXT):
         request.session.pop(name, None)
     request.second_factor_shown = verified  # type: ignore[attr-defined]
     with transaction.atomic():

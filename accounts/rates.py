@@ -148,11 +148,11 @@ limiter = limiter_on(settings.REDIS_URL)
 permits = Permits()
 
 
-def spend(budget: str, *parts: str) -> None:
-    """Take one from a budget such as ``5/15minutes`` for this key. RateLimited when there is none left, DependencyDown
-    ``rates_unavailable`` when that can't be known."""
+def spend(budget: str, *parts: str, cost: int = 1) -> None:
+    """Take ``cost`` from a budget such as ``5/15minutes`` for this key. RateLimited when there is not as much left,
+    DependencyDown ``rates_unavailable`` when that can't be known."""
     item = parse(budget)
-    if not _hit(item, *parts):
+    if not _hit(item, *parts, cost=cost):
         raise _too_many(item, *parts)
 
 

@@ -22,7 +22,7 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from accounts import logins
 from accounts.models import Login, User
-from accounts.rates import spend
+from accounts.rates import network_of, spend
 from accounts.sealing import keyed_hash
 from accounts.targets import target_of
 from audit.services import record
@@ -33,7 +33,11 @@ from zcplatform.lib.redact import remember
 
 RECOVERY_CODES = 10
 BUDGETS = ("10/15minutes", "50/day")
-"""Codes that may be tried for one user: with an app's three valid codes of a million, 1 in 6,000 guessed in a day."""
+"""An app's codes that may be tried for one user, in all logins that are under way and in each login that is open: with
+three valid codes of a million, 1 in 6,000 guessed in a day. Whoever reads the user's mail may spend the former; the user
+is left with open logins, which count for themselves, and with a recovery code."""
+RECOVERY_BUDGET = "10/15minutes"
+"""From one network: 50 bits are not guessed, and nobody elsewhere spends it."""
 RECOVERY = "recovery"
 _APP_CODE = re.compile(r"[0-9]{6}")
 _RECOVERY_CODE = re.compile(r"[a-z2-7]{10}")
@@ -87,7 +91,7 @@ def confirm(user: User, code: str, *, actor: Actor) -> list[str]:
 
     Conflict ``already_enrolled`` or ``nothing_begun``, Unauthenticated ``invalid_code``, RateLimited.
     """
-    _spend(user)
+    _spend(user, "enrol")
     with transaction.atomic():
         _refuse_enrolled(user)
         device = AppDevice.objects.select_for_update().filter(user=user, confirmed=False).first()
@@ -123,15 +127,21 @@ def enrol_by_operator(user: User, *, actor: Actor) -> Enrolled:
         return Enrolled(device, _enrolled(user, actor))
 
 
-def verify(user: User, code: str) -> None:
+def verify(user: User, code: str, *, ip: str = "", login: Login | None = None) -> None:
     """Use one code of the app, or one recovery code, up. Unauthenticated ``invalid_code``, RateLimited.
 
-    An app's code works once, of any number of callers at once for one of them.
+    An app's code works once, of any number of callers at once for one of them. ``ip`` is whose tries of recovery codes
+    are counted, ``login`` the open login that shows the factor again.
     """
     plain = code.strip().lower().replace("-", "").replace(" ", "")
-    _spend(user)
+    app = _APP_CODE.fullmatch(plain) is not None
+    if app:
+        _spend(user, str(login.public_id) if login else "login")
+    else:
+        place = str(login.public_id) if login else network_of(ip)
+        spend(RECOVERY_BUDGET, "recovery-code", str(user.public_id), place)
     with transaction.atomic():
-        ok = _verify_app(user, plain) if _APP_CODE.fullmatch(plain) else _verify_recovery(user, plain)
+        ok = _verify_app(user, plain) if app else _verify_recovery(user, plain)
     if not ok:
         raise _wrong()
 
@@ -140,7 +150,7 @@ def step_up(user: User, login: Login, code: str, *, actor: Actor) -> None:
     """Show the second factor again for an open login; see ``accounts.stepup``. A wrong code is audited: whoever has
     somebody's session and guesses should be seen."""
     try:
-        verify(user, code)
+        verify(user, code, login=login)
     except Unauthenticated:
         with transaction.atomic():
             record("login.verify", actor=actor, target=target_of(user), outcome="denied")
@@ -228,9 +238,9 @@ def _recovery_hash(user: User, code: str) -> str:
     return keyed_hash("recovery-code", str(user.public_id), code).hex()[:16]
 
 
-def _spend(user: User) -> None:
+def _spend(user: User, place: str) -> None:
     for budget in BUDGETS:
-        spend(budget, "second-factor", str(user.public_id))
+        spend(budget, "second-factor", str(user.public_id), place)
 
 
 def _wrong() -> Unauthenticated:

@@ -81,6 +81,8 @@ ACTIONS: dict[str, str] = {
     "notifier.update": "Notifier changed",
     "notifier.delete": "Notifier deleted",
     "notifier.test": "Notifier tried",
+    "notifier.agree": "Recipient agreed to alerts by mail",
+    "notifier.stop": "Recipient stopped alerts by mail",
     "alert.ack": "Alert acknowledged",
     "alert.silence": "Alerts silenced",
     "alert.unsilence": "Silence lifted",

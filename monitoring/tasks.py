@@ -7,7 +7,7 @@ takes no harm: a turn is dropped that comes within half its interval of the one 
 from __future__ import annotations
 
 from monitoring import audit_check, heartbeats
-from monitoring.alerting import sweeps
+from monitoring.alerting import agreements, sweeps
 from monitoring.collectors import disks, health, resources, retention, usage
 
 
@@ -42,6 +42,10 @@ def prune() -> None:
 
 def evaluate_alerts() -> bool:
     return sweeps.evaluate_rules() is not None
+
+
+def ask_recipients() -> None:
+    agreements.ask_waiting()
 
 
 def send_alerts() -> bool:

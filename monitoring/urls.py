@@ -5,12 +5,13 @@ from __future__ import annotations
 from django.urls import path
 
 from monitoring import pages
-from monitoring.alerting.pages import alerts, notifiers, rules
+from monitoring.alerting.pages import alerts, notifiers, recipients, rules
 
 T = "tenants/<str:slug>"
 
 urlpatterns = [
     path("alerts", alerts.mine_view, name="alerts"),
+    path("alerts/by-mail/<uuid:agreement>/<str:token>", recipients.agreement_view, name="alert_agreement"),
     path(f"{T}/usage", pages.usage_view, name="tenant_usage"),
     path(f"{T}/alerts", alerts.alerts_view, name="tenant_alerts"),
     path(f"{T}/alerts/<uuid:alert>/ack", alerts.ack_view, name="tenant_alert_ack"),

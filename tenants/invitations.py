@@ -15,7 +15,7 @@ from accounts import mail
 from accounts.access import require_reach
 from accounts.emails import normalise_email
 from accounts.letters import Letter, write
-from accounts.models import User
+from accounts.models import Urgency, User
 from accounts.services import create_user
 from tenants.access import deny, require
 from tenants.events import emit
@@ -65,7 +65,7 @@ def invite(*, actor: Actor, tenant: Tenant, email: str, role: str) -> Invitation
             invited_by_id=actor.user_id,
             expires_at=clock.now() + LIFETIME,
         )
-        mail.queue(address, _letter(row, role, token, actor))
+        mail.queue(address, _letter(row, role, token, actor), urgency=Urgency.INVITATION)
         emit(row, "invitation.create", {"email": address, "role": role})
         audit(row, "invitation.create", actor, email=address, role=role)
     return made

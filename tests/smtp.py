@@ -19,11 +19,15 @@ class Postbox:
     def __init__(self) -> None:
         self.mails: list[tuple[list[str], Message]] = []
         self.recipient_answer = ""
+        self.answers: dict[str, str] = {}  # by recipient
+        self.asked: list[str] = []  # every recipient that was named
         self.data_answer = ""
 
     async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:
-        if self.recipient_answer:
-            return self.recipient_answer
+        self.asked.append(address)
+        answer = self.answers.get(address, self.recipient_answer)
+        if answer:
+            return answer
         envelope.rcpt_tos.append(address)
         return "250 OK"
 

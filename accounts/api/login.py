@@ -45,11 +45,13 @@ TOKENS = {
     openapi_extra=about(429, body={"email": "dana@example.com"}, types={422: "invalid_email"}),
 )
 def request_code(request: HttpRequest, payload: CodeRequestIn) -> Any:
-    """Mails a code of 6 digits that works once, for 10 minutes; the one of before is dead. The answer is the same
-    whether or not the address has an account. At most 5 codes in 15 minutes for each address, and 30 for each network
-    (of IPv6, a /64)."""
-    codes.request_code(payload.email, ip=origin_of(request)["ip"])
-    return Status(202, {"message": SENT, "expires_in": int(codes.LIFETIME.total_seconds())})
+    """Mails a code of 6 digits that works once, for 10 minutes, for whoever asked for it: send the answer's `handle` with
+    it, or send it from the same network (of IPv6, a /64), where only the newest works. A `handle` of before, sent here,
+    is dead. The answer is the same whether or not the address has an account. At most 5 codes in 15 minutes for an
+    address to one network, and 30 for all addresses. Where many ask for one address the mail has a code of 12 digits,
+    which works from anywhere."""
+    handle = codes.request_code(payload.email, ip=origin_of(request)["ip"], before=payload.handle or "")
+    return Status(202, {"message": SENT, "expires_in": int(codes.LIFETIME.total_seconds()), "handle": handle})
 
 
 @router.post(
@@ -65,8 +67,8 @@ def request_code(request: HttpRequest, payload: CodeRequestIn) -> Any:
     ),
 )
 def verify_code(request: HttpRequest, payload: CodeIn) -> Any:
-    """At most 5 tries for each code. Whoever enrolled a second factor gets only a `second_factor_token`."""
-    user = codes.verify_code(payload.email, payload.code, **origin_of(request))
+    """At most 5 tries for each code with its `handle`, and 5 without from the network that asked. Whoever enrolled a second factor gets only a `second_factor_token`."""
+    user = codes.verify_code(payload.email, payload.code, handle=payload.handle or "", **origin_of(request))
     if user.second_factor_at:
         return {"second_factor_token": sign_in.pending_token(user)}
     return _log_in(request, user, by="code", verified=False)
@@ -88,7 +90,7 @@ def verify_second_factor(request: HttpRequest, payload: SecondFactorIn) -> Any:
     """The second step, within 5 minutes of the first: a code of the authenticator app or a recovery code."""
     user = sign_in.user_of_pending(payload.token)
     try:
-        second_factor.verify(user, payload.code)
+        second_factor.verify(user, payload.code, ip=origin_of(request)["ip"])
     except Unauthenticated:
         sign_in.note_refusal(user, by="second factor", audit=origin_of(request))
         raise

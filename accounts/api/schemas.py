@@ -78,6 +78,7 @@ class MeOut(Out):
 
 Email = Annotated[str, StringConstraints(min_length=3, max_length=1_016)]
 Code = Annotated[str, StringConstraints(min_length=1, max_length=32)]
+Handle = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 Token = Annotated[str, StringConstraints(min_length=1, max_length=2_000)]
 
 
@@ -85,6 +86,7 @@ class CodeRequestIn(In):
     """Where to send the code."""
 
     email: Email = Field(examples=["dana@example.com"])
+    handle: Handle | None = Field(None, description="Of the answer before: that code is dead then.")
 
 
 class CodeRequestOut(Out):
@@ -92,13 +94,15 @@ class CodeRequestOut(Out):
 
     message: str
     expires_in: int = Field(description="Seconds that a code works.")
+    handle: str = Field(description="Whom the code is for: send it with the code. It alone opens nothing.")
 
 
 class CodeIn(In):
     """The address and the code that was sent to it."""
 
     email: Email = Field(examples=["dana@example.com"])
-    code: Code = Field(description="6 ASCII digits, as they were sent.", examples=["042917"])
+    code: Code = Field(description="6 or 12 ASCII digits, as they were sent.", examples=["042917"])
+    handle: Handle | None = Field(None, description="What `otp/request` answered; without it the network counts.")
 
 
 class SecondFactorIn(In):

@@ -14,7 +14,7 @@ from django.urls import URLPattern, path
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
-from monitoring.alerting import contacts
+from monitoring.alerting import agreements, contacts
 from monitoring.alerting.models import Delivery, Notifier, Severity
 from monitoring.alerting.notifiers import is_hidden, known_kinds, notifier_kind, secret_field
 from monitoring.alerting.notifiers.base import NotifierKind
@@ -167,7 +167,8 @@ def _change(request: HttpRequest, object_id: str) -> HttpResponse:
                 warn_of_hidden(request, row)
             return redirect(CHANGE, row.pk)
     log = row.deliveries.select_related("alert").order_by("-pk")[:20]
-    return _page(request, row.name, form=form, button="Save", notifier=row, log=log)
+    told = agreements.states_of(row)
+    return _page(request, row.name, form=form, button="Save", notifier=row, log=log, told=told)
 
 
 def warn_of_hidden(request: HttpRequest, notifier: Notifier) -> None:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
+from django_q.tasks import async_task
 
 from accounts.rates import spend
 from audit.services import Target
+from monitoring.alerting import agreements
 from monitoring.alerting.deliver import send_test
 from monitoring.alerting.models import Delivery, Notifier, Severity
 from monitoring.alerting.notifiers import is_hidden, notifier_kind, origin_of, secret_field
@@ -27,9 +29,10 @@ from zcplatform.lib.text import check_text
 
 MAX_NOTIFIERS = 10
 """Of one tenant: each may keep a thread of the sender busy."""
-TESTS = "10/minute"
+TESTS, TESTS_BY_ONE = "10/minute", "20/minute"
 PURPOSE = "notifier"
 PLATFORM = "platform"
+MAIL = "mail"
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ def create_notifier(
                 raise Conflict(f"A tenant has at most {MAX_NOTIFIERS} notifiers.", type="too_many_notifiers")
         _store_secret(notifier, secret or made, actor)
         notifier.save(force_insert=True)
+        _ask_recipients(notifier, actor)
         written("notifier.create", actor, tenant, target_of(notifier), kind=kind)
     return Made(notifier, made)
 
@@ -85,6 +89,7 @@ def update_notifier(*, actor: Actor, notifier: Notifier, changes: Mapping[str, A
         _stop_if_hidden(row, wanted=changes.get("enabled") is True)
         row.updated_at = clock.now()
         row.save()
+        _ask_recipients(row, actor)
         fields = sorted({*changes} - {"config"} | {*plain} | ({"secret"} if secret else set()))
         written("notifier.update", actor, row.tenant, target_of(row), fields=fields)
     return row
@@ -99,12 +104,17 @@ def delete_notifier(*, actor: Actor, notifier: Notifier) -> None:
 
 
 def test_notifier(*, actor: Actor, notifier: Notifier) -> Delivery:
-    """Send a test message at once; what came of it is in the delivery. At most ten a minute for a tenant (RateLimited).
+    """Send a test message at once; what came of it is in the delivery. At most ten a minute for a tenant, and
+    twenty by one user (RateLimited). Recipients by mail who have not agreed are asked again, once a day.
 
     Calls the network: not inside a transaction.
     """
     require(actor, notifier.tenant)
+    if actor.user_id is not None:
+        spend(TESTS_BY_ONE, "notifier-tester", str(actor.user_id))
     spend(TESTS, "notifier-test", str(notifier.tenant.public_id) if notifier.tenant else PLATFORM)
+    with transaction.atomic():
+        _ask_recipients(notifier, actor)
     delivery = send_test(notifier)
     outcome = "ok" if delivery.state == Delivery.State.SENT else "failed"
     with transaction.atomic():
@@ -124,6 +134,17 @@ def forget_deleted_tenants() -> int:
 def target_of(notifier: Notifier) -> Target:
     """The notifier as an audit row names it."""
     return Target("notifier", str(notifier.public_id), notifier.name)
+
+
+def _ask_recipients(row: Notifier, actor: Actor) -> None:
+    """Nobody is told by mail who did not agree; the question goes out when the transaction is through."""
+    if row.kind == MAIL:
+        agreements.want(actor=actor, tenant=row.tenant, addresses=row.config["to"])
+        transaction.on_commit(_wake)
+
+
+def _wake() -> None:
+    async_task("monitoring.tasks.ask_recipients", cluster="sweeps", save=False)
 
 
 def _remove(row: Notifier, actor: Actor) -> None:

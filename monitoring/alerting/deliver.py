@@ -91,7 +91,7 @@ def _due(notifier_id: int) -> list[Delivery]:
     """In order; what is later in the life of the same alert waits for what comes before it."""
     queued = Delivery.objects.filter(notifier_id=notifier_id, state=Delivery.State.QUEUED)
     due, waiting = [], set()
-    for delivery in queued.select_related("notifier", "notifier__secret").order_by("pk"):
+    for delivery in queued.select_related("notifier", "notifier__secret", "notifier__tenant").order_by("pk"):
         if delivery.alert_id in waiting or not _is_due(delivery.next_attempt_at):
             waiting.add(delivery.alert_id)
         else:
@@ -128,7 +128,8 @@ def _send(delivery: Delivery) -> ZCError | None:
     notifier = delivery.notifier
     try:
         kind = notifier_kind(notifier.kind)
-        kind.send(Address(notifier.config, _secret(notifier), str(delivery.public_id)), delivery.message)
+        to = Address(notifier.config, _secret(notifier), str(delivery.public_id), notifier.tenant)
+        kind.send(to, delivery.message)
     except ZCError as error:
         log.warning("alert_not_delivered", delivery=str(delivery.public_id), type=error.type)
         return error

@@ -100,6 +100,32 @@ class Notifier(models.Model):
         return self.enabled and (severity == Severity.CRITICAL or self.min_severity == Severity.WARNING)
 
 
+class Agreement(models.Model):
+    """What somebody said to alerts by mail, of one tenant or, without a tenant, of the platform. Nothing but the question
+    itself goes to an address that did not agree."""
+
+    public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, null=True, blank=True, related_name="agreements")
+    address = models.EmailField()
+    wanted_at = models.DateTimeField(default=clock.now, editable=False)  # last put into a notifier, or told
+    asked_at = models.DateTimeField(null=True, blank=True)
+    agreed_at = models.DateTimeField(null=True, blank=True)
+    stopped_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        db_table = "alert_agreements"
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "address"], name="agreement_once"),
+            models.UniqueConstraint(
+                fields=["address"], condition=Q(tenant__isnull=True), name="agreement_once_of_platform"
+            ),
+        ]
+        indexes = [models.Index(fields=["wanted_at"], condition=Q(asked_at=None), name="agreement_unasked")]
+
+    def __str__(self) -> str:
+        return self.address
+
+
 class Alert(models.Model):
     """One time that a rule's condition held. What the rule said then is kept: the row outlives a change of the rule.
 
@@ -209,4 +235,4 @@ class Delivery(models.Model):
         return f"{self.notice} {self.state}"
 
 
-__all__ = ["Alert", "AlertRule", "Audience", "Comparison", "Delivery", "Notifier", "Severity", "Silence"]
+__all__ = ["Agreement", "Alert", "AlertRule", "Audience", "Comparison", "Delivery", "Notifier", "Severity", "Silence"]

@@ -10,6 +10,7 @@ from typing import Any
 from django.db import transaction
 
 from audit.services import Target
+from monitoring.alerting import agreements
 from monitoring.alerting.evaluate import close
 from monitoring.alerting.machine import State
 from monitoring.alerting.metrics import Scope, named
@@ -106,6 +107,7 @@ def prune() -> int:
     oldest = clock.now() - KEPT
     Silence.objects.filter(until__lt=oldest).delete()
     Delivery.objects.filter(alert=None, created_at__lt=oldest).delete()
+    agreements.prune()
     old = Alert.objects.filter(state=State.RESOLVED, resolved_at__lt=oldest).order_by("pk").values_list("pk", flat=True)
     gone = 0
     while batch := list(old[:500]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django_q.tasks import async_task
 
 from monitoring import heartbeats, sweeps
-from monitoring.alerting import contacts, deadman
+from monitoring.alerting import agreements, contacts, deadman
 from monitoring.alerting.deliver import BUDGET_S, send_due
 from monitoring.alerting.evaluate import evaluate
 from monitoring.alerting.notifiers.base import SEND_S
@@ -20,6 +20,7 @@ def evaluate_rules() -> sweeps.Outcome | None:
 
     def work(turn: sweeps.Turn) -> sweeps.Outcome:
         contacts.forget_deleted_tenants()
+        agreements.ask_waiting()  # what a budget held back, or a worker that died
         look = evaluate(writing=turn.writing)
         if look.queued:
             async_task("monitoring.tasks.send_alerts", cluster="sweeps", save=False)

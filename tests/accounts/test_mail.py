@@ -1,6 +1,7 @@
 """Mail through the queue, over real SMTP."""
 
 import re
+import smtplib
 from datetime import timedelta
 from threading import Event, Thread
 
@@ -11,7 +12,7 @@ from django_q.models import OrmQ
 
 from accounts import mail
 from accounts.letters import Letter, write
-from accounts.models import Mail, User
+from accounts.models import Mail, Urgency, User
 from accounts.sealing import seal
 from tests import processes
 from tests.accounts.test_codes import ask, verify
@@ -306,3 +307,113 @@ def test_every_letter_has_both_templates(name):
     assert letter.text.endswith("\n")
     assert not letter.text.endswith("\n\n")
     assert "<title>A subject</title>" in letter.html
+
+
+def test_a_code_goes_out_at_once_past_sixty_recipients_that_answer_later(dana, settings):
+    with mail_server(settings) as box:
+        for number in range(60):
+            queued(f"busy{number}@example.com", urgency=Urgency.INVITATION)
+            box.answers[f"busy{number}@example.com"] = "450 Mailbox busy"
+        queued("fine@example.com")
+        assert mail.send_due() == 1, "60 refusals for now are no reason to put off the 61st"
+        assert ask("dana@example.com").status_code == 202
+        box.asked.clear()
+        assert mail.send_due() == 1
+        assert box.asked == ["dana@example.com"]
+        assert [to for to, _ in box.mails] == [["fine@example.com"], ["dana@example.com"]]
+    assert Mail.objects.filter(busy=1).count() == 60
+
+
+def test_a_code_that_comes_while_others_are_sent_is_the_next(dana, settings):
+    with mail_server(settings) as box:
+        for number in range(4):
+            queued(f"u{number}@example.com")
+        inner, before = mail.deliver, []
+
+        def delivering(recipient, letter):
+            inner(recipient, letter)
+            if not before:
+                before.append(ask("dana@example.com").status_code)
+
+        mail.deliver = delivering
+        try:
+            assert mail.send_due() == 5
+        finally:
+            mail.deliver = inner
+        assert [to[0] for to, _ in box.mails][1] == "dana@example.com"
+
+
+def test_the_most_urgent_first_and_codes_have_a_third_of_the_minute_for_themselves(dana, settings, monkeypatch):
+    monkeypatch.setattr(mail, "PER_MINUTE", 6)
+    with mail_server(settings) as box:
+        for urgency in (Urgency.TEST, Urgency.ALERT, Urgency.INVITATION):
+            for number in range(2):
+                queued(f"{urgency.name}{number}@example.com".lower(), urgency=urgency)
+        assert mail.send_due() == 4
+        sent = [to[0] for to, _ in box.mails]
+        assert sent == [f"{name}{n}@example.com" for name in ("invitation", "alert") for n in range(2)]
+        ask("dana@example.com")
+        assert mail.send_due() == 1
+        assert box.mails[-1][0] == ["dana@example.com"]
+
+
+def test_a_recipient_rests_longer_each_time_with_all_that_waits_for_it_but_codes(dana, settings):
+    then, waits = clock.now(), []
+    with mail_server(settings) as box, clock.use(lambda: then):
+        box.answers["dana@example.com"] = "450 Mailbox full"
+        for _ in range(10):
+            queued("dana@example.com")
+        for _ in range(4):
+            box.asked.clear()
+            mail.send_due()
+            assert box.asked == ["dana@example.com"], "one of ten is tried, and the recipient rests"
+            until = Mail.objects.filter(busy__gt=0).latest("next_attempt_at").next_attempt_at
+            waits.append((until - then).total_seconds())
+            then = until
+        assert waits == [15, 30, 60, 120]
+        box.asked.clear()
+        Mail.objects.update(next_attempt_at=then + timedelta(minutes=1))
+        ask("dana@example.com")
+        mail.send_due()
+        assert box.asked == ["dana@example.com"]
+
+
+def test_what_one_mail_meets_is_not_taken_for_the_servers(db, settings, monkeypatch):
+    before = mail.deliver
+
+    def odd(recipient, letter):
+        if recipient == "odd@example.com":
+            raise UnicodeError("a letter that no message can carry")
+        before(recipient, letter)
+
+    monkeypatch.setattr(mail, "deliver", odd)
+    with mail_server(settings) as box:
+        sealed = queued("sealed@example.com")
+        Mail.objects.filter(pk=sealed.pk).update(sealed_text="not ours")
+        queued("odd@example.com")
+        queued("fine@example.com")
+        assert mail.send_due() == 1
+        assert box.mails[0][0] == ["fine@example.com"]
+    assert Mail.objects.filter(sent_at=None, attempts=1).count() == 2
+
+
+def test_a_421_is_the_servers_and_a_refused_sender_ends_no_mail(db, settings):
+    with mail_server(settings) as box:
+        for name in "ab":
+            queued(f"{name}@example.com")
+        box.recipient_answer = "421 Going down"
+        assert mail.send_due() == 0
+        assert len(box.asked) == 1
+    assert not Mail.objects.exclude(failed_at=None).exists()
+    refused = smtplib.SMTPSenderRefused(550, b"Who are you?", "zc@example.com")
+    assert mail._refusal(refused).type in mail.SERVERS_OWN
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_runs_out_of_time_calls_the_next_worker(settings, monkeypatch):
+    monkeypatch.setattr(mail, "BUSY_S", -1.0)
+    queued()
+    OrmQ.objects.all().delete()
+    with mail_server(settings):
+        assert mail.send_due() == 0
+    assert OrmQ.objects.filter(key="sweeps").count() == 1

@@ -10,7 +10,7 @@ from django.urls import reverse
 from django_otp.oath import TOTP
 from django_otp.plugins.otp_static.models import StaticToken
 
-from accounts import second_factor, services, stepup
+from accounts import logins, second_factor, services, stepup
 from accounts.models import ApiKey, Login, User
 from accounts.second_factor import AppDevice
 from audit.models import AuditEntry
@@ -138,6 +138,16 @@ def test_guessing_ends_at_a_budget(enrolled):
         second_factor.verify(enrolled, app_code(enrolled))
     with later(minutes=15, seconds=1):
         second_factor.verify(enrolled, app_code(enrolled))
+
+
+def test_who_reads_the_mail_and_guesses_shuts_the_user_out_of_nothing(enrolled):
+    """Open logins count for themselves, and a recovery code is tried from elsewhere."""
+    login = logins.open_login(enrolled, lifetime=timedelta(hours=1), origin={}, verified=False)
+    for wrong in ["000000"] * 12 + ["aaaaa-bbbbb"] * 12:
+        with pytest.raises((Unauthenticated, RateLimited)):
+            second_factor.verify(enrolled, wrong, ip="203.0.113.1")
+    second_factor.step_up(enrolled, login, app_code(enrolled), actor=enrolled.as_actor())
+    second_factor.verify(enrolled, enrolled.recovery[0], ip="198.51.100.1")
 
 
 def test_enrolling_ends_what_was_opened_before(dana):

@@ -11,7 +11,7 @@ from tests.browser.site import LIMIT_S, Site
 CODE = """
 from accounts.models import User
 from audit.models import AuditEntry
-from monitoring.alerting import contacts, services as alerting
+from monitoring.alerting import agreements, contacts, services as alerting
 from monitoring.alerting.message import condition_of
 from monitoring.alerting.models import Alert, AlertRule
 from monitoring.models import ResourceSnapshot
@@ -80,7 +80,8 @@ for at in range(24):
     UsageHour.objects.update_or_create(tenant=acme, period_start=minute // 3_600 * 3_600 - 3_600 * at, defaults=counts)
 ids = {"failed": run, "run": good, "deletion": deletion, "channel": channel, "rule": rule, "notifier": told}
 ids["member"] = acme.members.get(user__email="vic@example.com")
-keys = {"plan": acme.plan_id, "user": User.objects.get(email="dana@example.com").pk}
+agreement = agreements.link_for(acme, "oncall@example.com").split("/", 3)[3]
+keys = {"agreement": "/" + agreement, "plan": acme.plan_id, "user": User.objects.get(email="dana@example.com").pk}
 keys |= {"initech": initech.pk, "draft": draft.pk, "failed_run": run.pk, "entry": AuditEntry.objects.latest("pk").pk}
 print(json.dumps({**keys, **{name: str(row.public_id) for name, row in ids.items()}}))
 """
@@ -161,6 +162,7 @@ def pages(ids: dict[str, Any]) -> dict[str, str]:
         "notifiers": f"{alerts}/notifiers",
         "notifier": f"{alerts}/notifiers/{ids['notifier']}",
         "notifier-add": f"{alerts}/notifiers/add/webhook",
+        "agreement": ids["agreement"],
         "notifier-delete": f"{alerts}/notifiers/{ids['notifier']}/delete",
         "pairing-reset": "/tenants/acme/pairing/reset",
         "rename": "/tenants/acme/rename",

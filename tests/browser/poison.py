@@ -75,6 +75,7 @@ OURS: dict[str, tuple[str, ...]] = {
     "tenants.Event": ("type",),
     "monitoring.AlertRule": ("key", "metric"),
     "monitoring.Notifier": ("kind", "lease_owner"),
+    "monitoring.Agreement": ("address",),
     "monitoring.Alert": ("subject",),
     "monitoring.Heartbeat": ("name",),
     "monitoring.Leader": ("name", "lease_owner"),

@@ -58,6 +58,7 @@ def looked_at():
     """The names of what the browser opens."""
     ids = defaultdict(lambda: UUID(int=0), dict.fromkeys(NUMBERS, 1))
     ids |= {visits.LINK: "/login/token", visits.INVITATION: "/invitations/token"}
+    ids["agreement"] = f"/alerts/by-mail/{UUID(int=0)}/token"
     found = [*cast.more_pages(ids), *(path for pages in visits.pages(ids).values() for path in pages.values())]
     return {resolve(path.partition("?")[0]).view_name for path in found}
 

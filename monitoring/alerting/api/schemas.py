@@ -9,6 +9,7 @@ from uuid import UUID
 from ninja import Schema
 from pydantic import Field, StrictBool, StrictFloat, StrictInt
 
+from monitoring.alerting import agreements
 from monitoring.alerting.message import condition_of
 from monitoring.alerting.models import Alert, AlertRule, Delivery, Notifier, Silence
 from monitoring.alerting.notifiers import is_hidden
@@ -129,6 +130,9 @@ class NotifierOut(Out):
     secret_hidden: bool = Field(
         description="Whether it was entered for another address: then the notifier is off until it is entered again."
     )
+    recipients: dict[str, Literal["agreed", "waiting", "stopped"]] = Field(
+        description="Of the kind `mail`: whether each address agreed to be told. The others are not."
+    )
     min_severity: str
     enabled: bool
     created_at: datetime
@@ -203,8 +207,9 @@ def rule_out(row: AlertRule) -> dict[str, Any]:
 
 def notifier_out(row: Notifier) -> dict[str, Any]:
     """``NotifierOut`` of a row."""
-    plain = _picked(row, NotifierOut, "id", "tenant", "has_secret", "secret_hidden")
-    return {**_head(row), **plain, "has_secret": bool(row.secret_id), "secret_hidden": is_hidden(row)}
+    plain = _picked(row, NotifierOut, "id", "tenant", "has_secret", "secret_hidden", "recipients")
+    secret = {"has_secret": bool(row.secret_id), "secret_hidden": is_hidden(row)}
+    return {**_head(row), **plain, **secret, "recipients": agreements.states_of(row)}
 
 
 def alert_out(row: Alert) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tenants.fields import Field
+from tenants.models import Tenant
 from zcplatform.lib import http
 from zcplatform.lib.errors import BadUpstream, DependencyDown
 from zcplatform.lib.redact import SecretStr
@@ -20,11 +21,13 @@ _LATER = frozenset({408, 425, 429, *range(500, 600)})
 @dataclass(frozen=True)
 class Address:
     """Where one message goes. ``secret`` is the kind's secret field, opened, or empty; ``delivery`` is the same id in
-    every try, by which a receiver knows a message that it had already."""
+    every try, by which a receiver knows a message that it had already; ``tenant`` is whose notifier it is, None for
+    the platform's."""
 
     config: dict[str, Any]
     secret: SecretStr
     delivery: str
+    tenant: Tenant | None = None
 
 
 class NotifierKind(Protocol):

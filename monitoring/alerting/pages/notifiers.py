@@ -12,7 +12,7 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 
 from monitoring.admin.notifiers import NotifierForm, warn_of_hidden
-from monitoring.alerting import contacts
+from monitoring.alerting import agreements, contacts
 from monitoring.alerting.models import Delivery, Notifier
 from monitoring.alerting.notifiers import known_kinds, notifier_kind
 from monitoring.alerting.notifiers.base import NotifierKind
@@ -29,11 +29,11 @@ LOG = 20
 def notifiers_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpResponse:
     """Those there are, with what became of the last message, and the kinds that could be added."""
     last = Delivery.objects.filter(notifier=OuterRef("pk")).order_by("-pk")
-    rows = tenant.notifiers.annotate(last_state=Subquery(last.values("state")[:1]))
+    rows = tenant.notifiers.select_related("tenant").annotate(last_state=Subquery(last.values("state")[:1]))
     labels = {kind.name: kind.label for kind in known_kinds()}
     log = Delivery.objects.filter(notifier__tenant=tenant).select_related("notifier", "alert").order_by("-pk")
     context = {
-        "rows": [(row, labels.get(row.kind, row.kind)) for row in rows],
+        "rows": [(row, labels.get(row.kind, row.kind), agreements.states_of(row)) for row in rows],
         "kinds": known_kinds(),
         "log": log[:LOG],
         "part": "notifiers",
@@ -65,7 +65,10 @@ def _made(request: HttpRequest, tenant: Tenant, viewer: Viewer, form: NotifierFo
         min_severity=data["min_severity"],
     )
     if made.secret is None:
-        messages.success(request, _("%(name)s is added. Send a test message next.") % {"name": made.notifier.name})
+        text = _("%(name)s is added. Send a test message next.")
+        if agreements.WAITING in agreements.states_of(made.notifier).values():
+            text = _("%(name)s is added. Addresses that have not agreed yet are asked by mail first.")
+        messages.success(request, text % {"name": made.notifier.name})
         return redirect(address(tenant, "notifiers"))
     context = {"notifier": made.notifier, "secret": made.secret.reveal()}
     answer = show(request, "notifier_secret.html", tenant, viewer, "alerts", **context)

@@ -12,8 +12,9 @@ from accounts import mail
 from accounts.models import Mail
 from monitoring.alerting.deliver import send_due, send_test
 from monitoring.alerting.evaluate import evaluate
-from monitoring.alerting.models import AlertRule, Delivery, Notifier
+from monitoring.alerting.models import Agreement, AlertRule, Delivery, Notifier
 from tests.factories import TenantFactory
+from zcplatform.lib import clock
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -53,6 +54,8 @@ def mailbox(settings):
 
 @pytest.fixture
 def by_mail(db):
+    for name in ("ops", "night"):
+        Agreement.objects.create(address=f"{name}@example.test", asked_at=clock.now(), agreed_at=clock.now())
     return Notifier.objects.create(name="ops", kind="mail", config={"to": ["ops@example.test", "night@example.test"]})
 
 
