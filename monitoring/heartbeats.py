@@ -1,4 +1,4 @@
-"""Signs of life of the worker clusters, on the database's clock."""
+"""Signs of life of the worker clusters, and of tasks that hang in them, on the database's clock."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from monitoring.models import Heartbeat
 
 CLUSTERS = ("runs", "sweeps")
 STALE_S = 30.0
+LATE = "late:"
 
 
 def beat(cluster: str) -> None:
@@ -34,6 +35,18 @@ def ask(cluster: str) -> None:
 def is_waiting(cluster: str) -> bool:
     """True while the cluster's queue holds something that no pusher has taken up."""
     return OrmQ.objects.filter(key=cluster, lock__lt=timezone.now()).exists()
+
+
+def note_late(functions: Iterable[str]) -> None:
+    """Note that these tasks have begun and do not end; to be said again for as long as that is so."""
+    for function in functions:
+        beat(LATE + function.rpartition(".")[2][: 40 - len(LATE)])
+
+
+def late() -> list[str]:
+    """The tasks that hang, by the last part of their functions' names."""
+    recent = Heartbeat.objects.filter(name__startswith=LATE, beat_at__gte=Now() - timedelta(seconds=STALE_S))
+    return sorted(name.removeprefix(LATE) for name in recent.values_list("name", flat=True))
 
 
 def silent(clusters: Iterable[str] = CLUSTERS, *, older_than_s: float = STALE_S) -> list[str]:

@@ -1,17 +1,19 @@
 """What the workers of a cluster are doing: one small file each, ``busy`` or ``idle``, touched at every change.
 
-The supervisor reads it to tell a cluster that is at work from one that has fallen silent. Files, not rows: the
-answer must not depend on the database that the question is about.
+The supervisor reads it to tell a cluster that is at work from one that has fallen silent, and a task that takes its
+time from one that hangs. Files, not rows: the answer must not depend on the database that the question is about.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django_q.utils import get_func_repr
 
 BUSY, IDLE = "busy", "idle"
 
@@ -21,11 +23,13 @@ class Board:
 
     def __init__(self, cluster: str) -> None:
         self.folder = Path(settings.HOME) / "run" / "board" / cluster
+        self.tasks_folder = self.folder.with_name(f"{cluster}-tasks")
 
     def clear(self) -> None:
         """Forget the workers of an earlier start."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True, mode=0o700)
+        for folder in (self.folder, self.tasks_folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True, mode=0o700)
 
     def follow(self) -> None:
         """Have the workers of this process's cluster write to the board."""
@@ -43,6 +47,16 @@ class Board:
         """When a worker last began or ended a task, in seconds of the file system's clock; 0 before the first."""
         return max((path.stat().st_mtime for path in self._alive()), default=0.0)
 
+    def under_way(self) -> set[tuple[str, str, int]]:
+        """(worker, the task's function, a number that is another for its next task) of every busy worker."""
+        found = set()
+        for path in self._alive():
+            with suppress(OSError):
+                task = self.tasks_folder / path.name
+                if path.read_text() == BUSY:
+                    found.add((path.name, task.read_text(), task.stat().st_mtime_ns))
+        return found
+
     def _alive(self) -> list[Path]:
         alive = []
         for path in self.folder.glob("[0-9]*"):
@@ -55,7 +69,9 @@ class Board:
     def _write(self, state: str) -> None:
         (self.folder / str(os.getpid())).write_text(state)
 
-    def _busy(self, **_: Any) -> None:
+    def _busy(self, task: dict[str, Any], **_: Any) -> None:
+        with suppress(OSError):
+            (self.tasks_folder / str(os.getpid())).write_text(get_func_repr(task["func"]))
         self._write(BUSY)
 
     def _idle(self, **_: Any) -> None:

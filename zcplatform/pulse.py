@@ -3,6 +3,9 @@
 A killed worker that was waiting for the next task takes the lock of the queue with it, and the cluster stands still
 while every other process of it lives. So each cluster is asked: something must lie in its queue, a beat if nothing
 else does, and a worker must take it up. Why not simply the age of a heartbeat: docs/adr/0004-queue.md.
+
+A task that has begun and does not end is told of too: the other workers beat, and a cluster whose workers all hang is
+busy.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import time
 
 from monitoring import heartbeats
+from zcplatform import schedules
 from zcplatform.board import Board
 
 ASK_EVERY_S = 5.0
@@ -28,10 +32,12 @@ class Pulse:
         """The cluster was started anew."""
         self._seen = 0.0
         self._waiting_since: float | None = None
+        self._begun: dict[tuple[str, str, int], float] = {}
 
     def ask(self) -> None:
         """Note what has happened since the last call, and see to it that something waits to be taken up."""
         waiting_since, self._waiting_since = self._waiting_since, None  # what can't be asked can't be judged
+        heartbeats.note_late(self._late())
         waiting = heartbeats.is_waiting(self.cluster)
         if self._has_moved():
             waiting_since = None
@@ -40,6 +46,12 @@ class Pulse:
         if not waiting:
             heartbeats.ask(self.cluster)
         self._waiting_since = time.monotonic() if waiting_since is None else waiting_since
+
+    def _late(self) -> list[str]:
+        """The functions of the tasks that have been under way for longer than theirs may, by our own clock."""
+        now = time.monotonic()
+        self._begun = {task: self._begun.get(task, now) for task in self.board.under_way()}
+        return sorted({task[1] for task, since in self._begun.items() if now - since > schedules.longest_s(task[1])})
 
     def is_silent(self) -> bool:
         """True when something has waited for longer than the patience and no worker has moved."""

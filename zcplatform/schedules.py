@@ -13,42 +13,50 @@ from django.db import transaction
 from django_q.models import Schedule
 
 PREFIX = "zcplatform."
+QUEUE_S = float(settings.Q_CLUSTER["timeout"])  # then the queue kills it
 CLUSTER = "sweeps"  # the only cluster that runs a scheduler
 
 
 @dataclass(frozen=True)
 class Periodic:
-    """One job: its name here, the function's dotted path, and when it is due."""
+    """One job: its name here, the function's dotted path, when it is due, and after how many seconds it hangs."""
 
     name: str
     func: str
     cron: str
+    longest_s: float = 120.0  # as long as a sweep's lease
 
 
 PERIODIC = (
     Periodic("reconcile-sweep", "tenants.tasks.reconcile_sweep", "* * * * * */30"),
     Periodic("health", "monitoring.tasks.sweep_health", "* * * * * */30"),
     Periodic("resources", "monitoring.tasks.sweep_resources", "* * * * *"),
-    Periodic("disks", "monitoring.tasks.sweep_disks", "* * * * *"),
-    Periodic("usage", "monitoring.tasks.sweep_usage", "*/5 * * * *"),
-    Periodic("rollup", "monitoring.tasks.roll_up", "4-59/10 * * * *"),
-    Periodic("prune", "monitoring.tasks.prune", "37 4 * * *"),
+    Periodic("disks", "monitoring.tasks.sweep_disks", "* * * * *", 300.0),
+    Periodic("usage", "monitoring.tasks.sweep_usage", "*/5 * * * *", 300.0),
+    Periodic("rollup", "monitoring.tasks.roll_up", "4-59/10 * * * *", QUEUE_S),
+    Periodic("prune", "monitoring.tasks.prune", "37 4 * * *", QUEUE_S),
     Periodic("due-runs", "tenants.tasks.enqueue_due_runs", "* * * * * */30"),
     Periodic("alerts", "monitoring.tasks.evaluate_alerts", "* * * * *"),
     Periodic("alert-messages", "monitoring.tasks.send_alerts", "* * * * * */30"),
-    Periodic("alerts-prune", "monitoring.alerting.services.prune", "37 3 * * *"),
-    Periodic("audit-verify", "monitoring.tasks.verify_audit", "33 4 * * *"),
-    Periodic("trash-purge", "tenants.tasks.purge_trash", "17 3 * * *"),
-    Periodic("idempotency-prune", "accounts.idempotency.prune", "47 3 * * *"),
-    Periodic("rates-prune", "accounts.rates.prune", "23 * * * *"),
+    Periodic("alerts-prune", "monitoring.alerting.services.prune", "37 3 * * *", QUEUE_S),
+    Periodic("audit-verify", "monitoring.tasks.verify_audit", "33 4 * * *", QUEUE_S),
+    Periodic("trash-purge", "tenants.tasks.purge_trash", "17 3 * * *", QUEUE_S),
+    Periodic("idempotency-prune", "accounts.idempotency.prune", "47 3 * * *", QUEUE_S),
+    Periodic("rates-prune", "accounts.rates.prune", "23 * * * *", QUEUE_S),
     Periodic("mail", "accounts.mail.send_due", "* * * * * */30"),
-    Periodic("mail-prune", "accounts.mail.prune", "53 3 * * *"),
-    Periodic("codes-prune", "accounts.codes.prune", "29 * * * *"),
-    Periodic("logins-prune", "accounts.logins.prune", "51 3 * * *"),
-    *((Periodic("backup", "backups.tasks.backup", settings.BACKUP_CRON),) if settings.BACKUP_CRON else ()),
-    *((Periodic("restore-drill", "backups.tasks.drill", settings.DRILL_CRON),) if settings.DRILL_CRON else ()),
-    Periodic("upkeep", "backups.tasks.upkeep_home", "37 3 * * *"),
+    Periodic("mail-prune", "accounts.mail.prune", "53 3 * * *", QUEUE_S),
+    Periodic("codes-prune", "accounts.codes.prune", "29 * * * *", QUEUE_S),
+    Periodic("logins-prune", "accounts.logins.prune", "51 3 * * *", QUEUE_S),
+    *((Periodic("backup", "backups.tasks.backup", settings.BACKUP_CRON, QUEUE_S),) if settings.BACKUP_CRON else ()),
+    *((Periodic("restore-drill", "backups.tasks.drill", settings.DRILL_CRON, QUEUE_S),) if settings.DRILL_CRON else ()),
+    Periodic("upkeep", "backups.tasks.upkeep_home", "37 3 * * *", QUEUE_S),
 )
+
+
+def longest_s(func: str) -> float:
+    """After how many seconds a task hangs; what is no job of ours may take as long as the queue allows."""
+    known = {job.func: job.longest_s for job in PERIODIC}
+    return min(known.get(func, QUEUE_S), QUEUE_S)
 
 
 @dataclass

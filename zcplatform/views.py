@@ -17,6 +17,7 @@ from django.views.decorators.http import require_safe
 
 from accounts import rates
 from backups import results
+from monitoring import heartbeats
 from monitoring.models import Heartbeat
 from tenants.models import Tenant
 from tenants.routing.addresses import platform_hosts
@@ -122,7 +123,7 @@ def _look() -> str:
         if not _is_migrated():
             return "unapplied migrations"
         _write_and_take_back()
-        return _silent_redis() or _stale_heartbeat()
+        return _silent_redis() or _stale_heartbeat() or _hanging_task()
     except DatabaseError as error:
         return f"database: {error}"
 
@@ -144,6 +145,11 @@ def _stale_heartbeat() -> str:
     fresh = Heartbeat.objects.filter(beat_at__gte=Now() - MAX_HEARTBEAT_AGE).values_list("name", flat=True)
     missing = set(HEARTBEATS) - set(fresh)
     return f"no heartbeat of {', '.join(sorted(missing))}" if missing else ""
+
+
+def _hanging_task() -> str:
+    found = heartbeats.late()
+    return f"does not end: {', '.join(found)}" if found else ""
 
 
 def _write_and_take_back() -> None:

@@ -27,7 +27,7 @@ def evaluate_rules() -> sweeps.Outcome | None:
         return sweeps.Outcome(look.queued.total(), look.failures)
 
     done = sweeps.run(EVALUATE, every_s=EVALUATE_S, lease_s=EVALUATE_LEASE_S, work=work)
-    if done is not None and not heartbeats.silent():
+    if done is not None and not heartbeats.silent() and not heartbeats.late():
         deadman.ping()
     return done
 

@@ -8,6 +8,7 @@ from django_q.models import OrmQ
 
 from monitoring import heartbeats
 from zcplatform import pulse as module
+from zcplatform import schedules
 from zcplatform.board import Board
 from zcplatform.pulse import PATIENCE_S, START_S, Pulse
 
@@ -107,3 +108,53 @@ def test_a_dead_worker_leaves_the_board(board):
     (board.folder / "4194305").write_text("busy")  # above the highest process id there is
     assert (board.busy(), board.changed_at()) == (0, 0.0)
     assert list(board.folder.iterdir()) == []
+
+
+SWEEP = "tenants.tasks.reconcile_sweep"
+
+
+def begin(board, task, at):
+    """The worker, this very process, takes up a task."""
+    name = str(os.getpid())
+    (board.tasks_folder / name).write_text(task)
+    os.utime(board.tasks_folder / name, (at, at))
+    write(board, "busy", at)
+
+
+def test_a_task_that_begins_and_does_not_end_is_late_while_another_worker_beats(pulse, board, now):
+    begin(board, SWEEP, at=1)
+    pulse.ask()
+    now["now"] += schedules.longest_s(SWEEP)
+    pulse.ask()
+    assert heartbeats.late() == []
+    now["now"] += 1
+    heartbeats.beat("runs")
+    pulse.ask()
+    assert heartbeats.late() == ["reconcile_sweep"]
+    assert heartbeats.silent(["runs"]) == []
+
+
+def test_one_that_ends_and_begins_anew_is_not(pulse, board, now):
+    for at in range(1, 5):
+        begin(board, SWEEP, at=at)
+        pulse.ask()
+        now["now"] += schedules.longest_s(SWEEP) / 2
+    write(board, "idle", at=9)
+    now["now"] += 1_000
+    pulse.ask()
+    assert heartbeats.late() == []
+
+
+def test_a_long_job_has_its_time(pulse, board, now):
+    begin(board, "backups.tasks.drill", at=1)
+    pulse.ask()
+    now["now"] += 600
+    pulse.ask()
+    assert heartbeats.late() == []
+
+
+def test_a_worker_says_on_the_board_what_it_does(board):
+    board._busy(task={"func": SWEEP})
+    assert [(worker, task) for worker, task, _ in board.under_way()] == [(str(os.getpid()), SWEEP)]
+    board._idle()
+    assert board.under_way() == set()

@@ -16,6 +16,7 @@ from ninja import NinjaAPI, Schema
 
 from accounts.models import User
 from backups import results
+from monitoring import heartbeats
 from monitoring.models import Heartbeat
 from zcplatform import urls, views
 from zcplatform.api import answer_errors
@@ -289,6 +290,15 @@ def test_unready_when_a_heartbeat_is_old_or_absent(web, fresh_look, stale):
     assert (web.get("/readyz").status_code, web.get("/readyz").content) == (503, b"unready")
     Heartbeat.objects.filter(name=stale).delete()
     assert web.get("/readyz").status_code == 503
+
+
+def test_unready_while_a_sweep_hangs_although_both_clusters_beat(web, fresh_look):
+    beat("runs", 1)
+    beat("sweeps", 1)
+    heartbeats.note_late(["tenants.tasks.reconcile_sweep"])
+    assert (web.get("/readyz").status_code, web.get("/readyz").content) == (503, b"unready")
+    Heartbeat.objects.filter(name__startswith=heartbeats.LATE).update(beat_at=Now() - timedelta(seconds=31))
+    assert web.get("/readyz").content == b"ok"
 
 
 def test_stale_when_the_last_backup_failed(web, fresh_look):

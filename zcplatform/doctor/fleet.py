@@ -129,6 +129,8 @@ def workers() -> Looked:
             f"The workers of {name} gave no sign of life for {heartbeats.STALE_S:.0f} s.",
             "Is serve running?",
         )
+    for name in heartbeats.late():
+        yield "error", f"The task {name} has begun and does not end.", "The log says what it waits for; restart serve."
 
 
 def runs() -> Looked:

@@ -10,6 +10,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from backups import results
+from monitoring.heartbeats import late
 from monitoring.models import Heartbeat, QuotaMark
 from tenants import words
 from tenants.models import Tenant
@@ -93,6 +94,9 @@ def _silent() -> list[Matter]:
         Matter("error", _("worker “%(name)s”") % {"name": name}, _last(beats.get(name)), health)
         for name in PARTS
         if name not in beats or clock.now() - beats[name] > SILENT
+    ] + [
+        Matter("error", _("task “%(name)s”") % {"name": name}, _("has begun and does not end"), health)
+        for name in late()
     ]
 
 

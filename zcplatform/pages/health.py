@@ -13,6 +13,7 @@ from backups import results
 from monitoring import audit_check
 from monitoring.alerting.machine import State
 from monitoring.alerting.models import Alert
+from monitoring.heartbeats import late
 from monitoring.models import Heartbeat, HostSnapshot, Sweep
 from tenants.models import Run
 from tenants.records import JobResult
@@ -52,7 +53,7 @@ def facts() -> dict[str, Any]:
 
 def heartbeats() -> list[Fact]:
     seen = dict(Heartbeat.objects.values_list("name", "beat_at"))
-    return [_beat(name, seen.get(name)) for name in PARTS]
+    return [*(_beat(name, seen.get(name)) for name in PARTS), *(Fact(name, "bad", "does not end") for name in late())]
 
 
 def _beat(name: str, at: datetime | None) -> Fact:
