@@ -14,6 +14,7 @@ from tenants.door import Door  # noqa: E402 - models need Django to be set up
 from tenants.door_http import Answer, ClientGone, DoorRequest, Receive, Send  # noqa: E402
 from zcplatform.http_metrics import DOOR, REFUSED, timed  # noqa: E402
 from zcplatform.lib.errors import RequestError  # noqa: E402
+from zcplatform.lib.redact import handling  # noqa: E402
 
 MAX_HEADERS = 200
 MAX_HEADER_BYTES = 65_536
@@ -23,6 +24,11 @@ _door = Door()
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
     """A host of a tenant never reaches Django, so the platform's pages are never served under a tenant's name."""
+    with handling():
+        await _serve(scope, receive, send)
+
+
+async def _serve(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "lifespan":
         await _lifespan(receive, send)
     elif scope["type"] == "http" and _is_too_much(scope["headers"]):
