@@ -16,7 +16,7 @@ from audit.services import Target, record
 from zcplatform.lib import clock
 from zcplatform.lib.actors import Actor
 from zcplatform.lib.errors import Conflict, Forbidden, InvalidField, NotFound
-from zcplatform.lib.redact import SecretStr
+from zcplatform.lib.redact import SecretStr, made_up
 from zcplatform.lib.text import check_text
 
 PREFIX = "zck_"
@@ -54,7 +54,7 @@ def create(user: User, *, actor: Actor, name: str, scopes: Iterable[str], days: 
             expires_at=clock.now() + timedelta(days=days),
         )
         record("api_key.create", actor=actor, target=_target(key), detail={"scopes": wanted, "days": days})
-    return key, SecretStr(value)
+    return key, made_up(value)
 
 
 def revoke(key: ApiKey, *, actor: Actor) -> None:

@@ -21,7 +21,7 @@ from audit.services import record
 from zcplatform.lib import clock
 from zcplatform.lib.actors import Actor
 from zcplatform.lib.errors import Unauthenticated
-from zcplatform.lib.redact import SecretStr
+from zcplatform.lib.redact import SecretStr, made_up
 
 REFRESH_LIFETIME = timedelta(days=7)
 LONGEST = timedelta(days=90)
@@ -99,7 +99,7 @@ def _issue(login: Login) -> Tokens:
     access = tokens.sign(tokens.ACCESS, sub=str(user.public_id), stamp=user.stamp, login=str(login.public_id))
     value = PREFIX + secrets.token_urlsafe(32)
     RefreshToken.objects.create(login=login, token_hash=_hash(value))
-    return Tokens(SecretStr(access), SecretStr(value))
+    return Tokens(made_up(access), made_up(value))
 
 
 def _extend(login: Login) -> None:

@@ -22,7 +22,7 @@ from vault.models import Secret
 from vault.services import reveal
 from zcplatform.lib.actors import SYSTEM, Actor
 from zcplatform.lib.errors import DependencyDown, Misconfigured, NotFound, Overloaded, Unauthenticated
-from zcplatform.lib.redact import SecretStr
+from zcplatform.lib.redact import SecretStr, handle
 
 KEEP_S = 60.0
 MAX_KEPT = 5_000
@@ -107,7 +107,9 @@ def agent_token(tenant_id: int) -> SecretStr:
     found = tie.first()
     if found is None:
         raise Misconfigured("This tenant has no agent token.", type="no_agent_token")
-    return _secrets.get((found.secret.pk, found.secret.updated_at), lambda: _reveal(found.secret))
+    token = _secrets.get((found.secret.pk, found.secret.updated_at), lambda: _reveal(found.secret))
+    handle(token)
+    return token
 
 
 def _refuse(slug: str, token: AccessToken | None) -> NoReturn:

@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import stat
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +21,8 @@ from zcplatform.lib.errors import DependencyDown, RunFailed
 
 CONFIG_FILE_MAX = 1_048_576  # bytes of one file that are read, whatever the tenant put there
 CONFIG_FILES_MAX = 100  # and how many files
+SWEEP_S = 30
+"""How long a configuration folder is cleared before its owner is taken to fill it meanwhile."""
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
@@ -36,17 +39,20 @@ class DirectFolders:
             # First, so that nobody exchanges a part meanwhile. Passable: the tenant's uid has to get to its parts.
             _own(top, os.geteuid(), 0o711)
             for name in ("config", "data"):
-                with _made(top, name) as part:
+                _make(top, name, 0o700)
+                _unlock(top, name)  # where the platform is no more than the agent, a closed folder keeps it out
+                with _opened(top, name) as part:
                     _give(part, uid)
             with _made(top, "logs") as logs:
                 _own(logs, os.geteuid(), 0o700)
 
     def write_config(self, folder: Path, uid: int, files: Mapping[str, bytes]) -> None:
         with storage_errors(folder), _part(folder, "config") as config:
-            for name, content in files.items():
-                _replace(config, _checked(name), content, uid)
-            for name in set(_entries(config)) - set(files):
-                _delete(config, name)
+            _sweep(config, files)  # first: it may be what fills the disk
+            with _blamed_on_the_owner(config, files):
+                for name, content in files.items():
+                    _replace(config, _checked(name), content, uid)
+            _sweep(config, files)
             os.fsync(config)
 
     def read_config(self, folder: Path) -> dict[str, bytes]:
@@ -205,7 +211,27 @@ def _replace(folder: int, name: str, content: bytes, uid: int) -> None:
             _delete(folder, name)
         os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
     except OSError:  # a full disk does not get half a file more
-        os.unlink(temporary, dir_fd=folder)
+        with suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=folder)
+        raise
+
+
+def _sweep(config: int, files: Mapping[str, bytes]) -> None:
+    """Delete what is not among ``files``. OSError when there is always more of it."""
+    until = time.monotonic() + SWEEP_S
+    for name in set(_entries(config)) - set(files):
+        with suppress(FileNotFoundError):
+            _delete(config, name, until)
+
+
+@contextmanager
+def _blamed_on_the_owner(config: int, files: Mapping[str, bytes]) -> Iterator[None]:
+    """A disk that is full while there is again what does not belong here is not waited for: somebody fills it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL and set(_entries(config)) - set(files):
+            raise OSError(errno.EBUSY, "it is filled while it is written") from error
         raise
 
 
@@ -243,9 +269,10 @@ def _unused(name: str) -> str:
     return f".{name}.{secrets.token_hex(8)}"
 
 
-def _delete(folder: int, name: str) -> None:
+def _delete(folder: int, name: str, until: float | None = None) -> None:
     """Delete an entry with everything below it. No recursion, two descriptors: a directory inside is first moved
-    up beside ``name``'s own children, so that a tree of any depth goes."""
+    up beside ``name``'s own children, so that a tree of any depth goes. Given up at ``until``, of the monotonic
+    clock."""
     if not _is_directory(folder, name):
         os.unlink(name, dir_fd=folder)
         return
@@ -253,6 +280,8 @@ def _delete(folder: int, name: str) -> None:
     with _opened(folder, name) as top:
         while entries := _entries(top):
             for entry in entries:
+                if until is not None and time.monotonic() > until:
+                    raise OSError(errno.EBUSY, "it is filled while it is cleared")
                 _flatten(top, entry)
     os.rmdir(name, dir_fd=folder)
 

@@ -16,10 +16,11 @@ from tenants.models import Tenant
 from tenants.runs import audit
 from tenants.runtimes import runtime_for
 from tenants.runtimes.base import ExecResult, LogPart
+from tenants.secrets import Opened
 from tenants.states import Desired, Status
 from zcplatform.lib.actors import Actor
 from zcplatform.lib.errors import Conflict, Forbidden, InvalidField
-from zcplatform.lib.redact import censor, scrub
+from zcplatform.lib.redact import MIN_VALUE_LENGTH, scrub
 from zcplatform.lib.text import check_text
 
 MAX_TAIL = 1_000
@@ -35,7 +36,7 @@ def read_logs(*, actor: Actor, tenant: Tenant, tail: int = 100) -> str:
     if tenant.agent_handle is None:
         return ""
     text = runtime_for(tenant.node).logs(tenant.agent_handle, tail=max(1, min(tail, MAX_TAIL)))
-    return _scrubbed(tenant, text, actor)
+    return scrub(text, _opened(tenant, actor).values())
 
 
 def follow_logs(*, actor: Actor, tenant: Tenant, tail: int = 100) -> Iterator[str]:
@@ -48,13 +49,13 @@ def follow_logs(*, actor: Actor, tenant: Tenant, tail: int = 100) -> Iterator[st
     mark = _logs_after(tenant, "").mark
     yield read_logs(actor=actor, tenant=tenant, tail=tail)
     known: datetime | None = None
+    opened = Opened()
     while (fresh := Tenant.objects.select_related("node").get(pk=tenant.pk)).desired != Desired.DELETED:
         part = _logs_after(fresh, mark)
         mark = part.mark
         if part.text and (changed := _secrets_changed_at(fresh)) != known:
-            _know_secrets(fresh, actor)
-            known = changed
-        yield scrub(part.text)
+            opened, known = _opened(fresh, actor), changed
+        yield scrub(part.text, opened.values())
 
 
 def _secrets_changed_at(tenant: Tenant) -> datetime | None:
@@ -72,7 +73,8 @@ def execute(
     """Run a command beside the agent, as its uid, without a shell; a string is split as a shell would split it.
 
     Managers may run what starts with one of the kind's diagnostic commands, owners anything. Forbidden, Conflict
-    ``not_running`` or ``wrong_state``, InvalidField. At the limit the command is killed with all it started.
+    ``not_running`` or ``wrong_state``, InvalidField, with the type ``secret_in_command`` for one that would stand in
+    the audit. At the limit the command is killed with all it started.
     """
     require(actor, "exec.diagnostic", tenant)
     argv, limit = _argv(command), _limit(timeout_s)
@@ -83,12 +85,13 @@ def execute(
     handle = fresh.agent_handle
     if fresh.desired == Desired.DELETED or fresh.status != Status.RUNNING or handle is None:
         raise Conflict(f"The agent does not run: the tenant is {fresh.status}.", type="not_running")
-    _know_secrets(tenant, actor)
+    opened = _opened(tenant, actor)
+    told = _for_audit(argv, opened)
     with transaction.atomic():
         # Before the act: a command that was run and not recorded would be worse than the reverse.
-        audit(fresh, "tenant.exec", actor, argv=censor(argv))
+        audit(fresh, "tenant.exec", actor, argv=told)
     result = runtime_for(fresh.node).exec(handle, argv, timeout_s=limit, cap=EXEC_CAP)
-    return ExecResult(result.exit_code, scrub(result.output), result.truncated, result.timed_out)
+    return ExecResult(result.exit_code, scrub(result.output, opened.values()), result.truncated, result.timed_out)
 
 
 def _argv(command: str | Sequence[str]) -> list[str]:
@@ -115,11 +118,17 @@ def _is_diagnostic(tenant: Tenant, argv: list[str]) -> bool:
     return any(tuple(argv[: len(p)]) == p for p in agent_kind(tenant.agent_kind).diagnostic_commands)
 
 
-def _scrubbed(tenant: Tenant, text: str, actor: Actor) -> str:
-    _know_secrets(tenant, actor)
-    return scrub(text)
+def _for_audit(argv: list[str], opened: Opened) -> list[str]:
+    """``argv`` as the audit keeps it. A secret that somebody has entered is refused rather than masked: whoever chose
+    it could choose what the audit does not say. The agent's own token is nobody's choice."""
+    made = [value for name, value in opened.of_tenant.items() if name == "agent_token"]
+    for value in opened.values():
+        text = value.reveal()
+        if value not in made and len(text) >= MIN_VALUE_LENGTH and any(text in word for word in argv):
+            message = "The command holds a secret of this tenant, and the audit keeps commands; name its file instead."
+            raise InvalidField(message, type="secret_in_command", field="command")
+    return [scrub(word, made) for word in argv]
 
 
-def _know_secrets(tenant: Tenant, actor: Actor) -> None:
-    """Open the tenant's secrets, so that this process knows what to keep out of the output."""
-    secrets.reveal_all(tenant, actor=actor, why="remove secrets from output")
+def _opened(tenant: Tenant, actor: Actor) -> Opened:
+    return secrets.reveal_all(tenant, actor=actor, why="remove secrets from output")

@@ -49,12 +49,12 @@ class Preview:
 
 
 class StandIn(SecretStr):
-    """What is shown instead of a secret. Not remembered as one: it is none."""
+    """What is shown instead of a secret."""
 
     __slots__ = ()
 
     def __init__(self, name: str, state: str) -> None:
-        self._value = f"[{name}: {state}]"
+        super().__init__(f"[{name}: {state}]")
 
 
 def preview(*, actor: Actor, tenant: Tenant, given: ConfigInput) -> Preview:

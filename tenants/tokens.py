@@ -11,7 +11,7 @@ from django.db.models import Q, QuerySet
 from tenants.models import AccessToken, Tenant
 from tenants.states import Status
 from zcplatform.lib import clock
-from zcplatform.lib.redact import SecretStr
+from zcplatform.lib.redact import SecretStr, made_up
 
 PREFIX = "zct_"
 SHOWN = 12
@@ -33,7 +33,7 @@ def mint(
         expires_at=expires_at,
         paired=paired,
     )
-    return token, SecretStr(value)
+    return token, made_up(value)
 
 
 def token_hash(value: str) -> str:

@@ -114,7 +114,7 @@ def _key(item: dict[str, Any]) -> Key:
     if len(raw) != cipher.KEY_BYTES:
         message = f"Version {version} of the vault key has {len(raw)} bytes instead of {cipher.KEY_BYTES}."
         raise Misconfigured(message, type="vault_key_short")
-    remember(item["key"])
+    remember(item["key"], for_good=True)
     for moment in filter(None, (item["created_at"], item["retired_at"])):
         datetime.fromisoformat(moment)
     return Key(version, cipher.KeyBytes(raw), item["created_at"], item["retired_at"])

@@ -16,7 +16,7 @@ from vault.sealing import open_row, seal_row, unreadable
 from zcplatform.lib import clock
 from zcplatform.lib.actors import SYSTEM, Actor
 from zcplatform.lib.errors import InvalidField, VaultError
-from zcplatform.lib.redact import SecretStr
+from zcplatform.lib.redact import SecretStr, handle
 
 __all__ = [
     "create_keyring",
@@ -47,6 +47,7 @@ def put(*, purpose: str, owner: str, field: str, value: SecretStr, actor: Actor,
     with transaction.atomic():
         seal_row(secret, value)
         secret.save(force_insert=True)
+        handle(value)
         _record("secret.write", [secret], actor)
     return secret
 
@@ -58,6 +59,7 @@ def replace(secret: Secret, value: SecretStr, *, actor: Actor) -> None:
         row = _rows([secret])[0]
         seal_row(row, value)
         row.updated_at = clock.now()
+        handle(value)
         row.save(update_fields=["ciphertext", "key_version", "hint", "updated_at"])
         _record("secret.rotate", [row], actor)
     secret.refresh_from_db()
@@ -88,6 +90,8 @@ def reveal_many(secrets: Sequence[Secret], *, actor: Actor, why: str) -> dict[in
         _record("secret.read", rows, actor, outcome="failed" if failure else "ok", why=why)
     if failure:
         raise failure
+    for value in opened.values():
+        handle(value)
     return opened
 
 

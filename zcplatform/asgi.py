@@ -16,6 +16,7 @@ from tenants.door_http import Answer, ClientGone, DoorRequest, Receive, Send  # 
 from zcplatform.admission import Admission  # noqa: E402
 from zcplatform.http_metrics import DOOR, REFUSED, timed  # noqa: E402
 from zcplatform.lib.errors import Overloaded, RequestError  # noqa: E402
+from zcplatform.lib.redact import handling  # noqa: E402
 from zcplatform.middleware import busy_page, is_for_programs  # noqa: E402
 
 MAX_HEADERS = 200
@@ -29,6 +30,11 @@ _work, _watch = Admission(_django), Admission(_django, threads=2)
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
     """A host of a tenant never reaches Django, so the platform's pages are never served under a tenant's name."""
+    with handling():
+        await _serve(scope, receive, send)
+
+
+async def _serve(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "lifespan":
         await _lifespan(receive, send)
     elif scope["type"] == "http" and _is_too_much(scope["headers"]):

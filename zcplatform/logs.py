@@ -19,12 +19,15 @@ from structlog.processors import StackInfoRenderer, TimeStamper, format_exc_info
 from structlog.stdlib import ProcessorFormatter
 from structlog.types import EventDict
 
-from zcplatform.lib.redact import MASK, censor
+from zcplatform.lib.redact import MASK, censor, in_hand, scrub
 
 MAX_LINE = 8 * 1024
 MAX_READ = 64 * 1024  # of one value; what stands behind it is not even looked at
 # What our modules give beside a message; what libraries attach (whole requests) stays out.
 _EXTRA = {"run", "epoch", "step", "tenant", "slug", "node", "type", "error", "request_id"}
+# Whose secret looks like one of these must not make it disappear: it is how a line is found. Nobody's text is in them.
+_OURS = {"timestamp", "level", "logger", "event", "request", "user_id", "ip", "status", "sweep", "what", *_EXTRA}
+_OURS -= {"error"}
 _ALWAYS = ("timestamp", "level", "logger", "request_id", "event", "exception")
 
 # Credentials by their shape, for those that stand in a text and that nobody has remembered as a secret.
@@ -64,6 +67,7 @@ def logging_config(*, level: str, form: str) -> dict[str, Any]:
     formatter = {
         "()": ProcessorFormatter,
         "foreign_pre_chain": _COLLECT,
+        "pass_foreign_args": True,
         "processors": [ProcessorFormatter.remove_processors_meta, _finish(render)],
     }
     return {
@@ -118,8 +122,16 @@ def _finish(render: Callable[[EventDict], str]) -> Callable[[Any, str, EventDict
 
 
 def _scrubbed(event: EventDict) -> EventDict:
+    """Without what the platform knows everywhere; and where the text may be somebody's, without the secrets that the
+    work in whose course it is logged has in hand. A message of ours is ours, less what was put into it."""
+    ours = _OURS - {"event"} if event.pop("positional_args", None) else _OURS
     clean = censor({key: _cut(value) for key, value in event.items()})
+    clean |= {key: _each_text(value, _without_secrets_in_hand) for key, value in clean.items() if key not in ours}
     return {key: _each_text(value, scrub_shapes) for key, value in clean.items()}
+
+
+def _without_secrets_in_hand(text: str) -> str:
+    return scrub(text, in_hand())
 
 
 def _cut(value: Any) -> Any:

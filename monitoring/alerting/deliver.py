@@ -24,7 +24,7 @@ from zcplatform.lib import claims, clock
 from zcplatform.lib.actors import SYSTEM
 from zcplatform.lib.errors import DependencyDown, FaultError, ZCError
 from zcplatform.lib.failpoints import failpoint
-from zcplatform.lib.redact import SecretStr, scrub
+from zcplatform.lib.redact import SecretStr, handling, in_hand, scrub
 
 log = structlog.get_logger(__name__)
 
@@ -60,7 +60,8 @@ def send_test(notifier: Notifier) -> Delivery:
 
 def _in_thread(notifier_id: int, until: float) -> int:
     try:
-        return _empty(notifier_id, until)
+        with handling():
+            return _empty(notifier_id, until)
     except Exception:
         log.exception("notifier_failed", notifier=notifier_id)
         return 0
@@ -149,4 +150,4 @@ def _secret(notifier: Notifier) -> SecretStr:
 
 
 def _words(error: ZCError | None) -> str:
-    return scrub(error.message)[:300] if error else ""
+    return scrub(error.message, in_hand())[:300] if error else ""

@@ -29,7 +29,7 @@ from tenants.states import Phase, Reason, RunStatus, StepStatus
 from zcplatform.lib import claims, clock
 from zcplatform.lib.errors import DependencyDown, Misconfigured, RunFailed, ZCError
 from zcplatform.lib.failpoints import failpoint
-from zcplatform.lib.redact import scrub
+from zcplatform.lib.redact import handling, in_hand, scrub
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def execute(run_id: int, procedure: Procedure) -> bool:
     run = Run.objects.get(pk=run_id)
     ctx = Context(run=run, epoch=epoch, subject=None)
     try:
-        with _renewing(ctx):
+        with handling(), _renewing(ctx):
             try:
                 ctx.subject = procedure.subject(run)
                 _begin(ctx, procedure, interrupted=before == RunStatus.RUNNING)
@@ -219,7 +219,7 @@ def _note_failure(ctx: Context, error: Exception) -> None:
     if isinstance(error, ZCError):
         fallback = Reason.MISCONFIGURED if isinstance(error, Misconfigured) else Reason.INTERNAL_ERROR
         reason = error.type if error.type in Reason.values else fallback
-        text = scrub(error.message)
+        text = scrub(error.message, in_hand())
     else:
         log.exception("step failed with a bug", extra={"run": str(ctx.run.public_id)})
         reason, text = Reason.INTERNAL_ERROR, "An error of the platform itself; its log tells more."
@@ -236,7 +236,7 @@ def _park_for(ctx: Context, procedure: Procedure, error: Exception) -> None:
     kind = error.type if isinstance(error, ZCError) else ""
     reason = Reason(kind) if kind in Reason.values else Reason.WAITING
     detail = error.message if isinstance(error, ZCError) else "The database is busy."
-    _park(ctx, procedure, reason, scrub(detail), backoff(ctx.run.waits))
+    _park(ctx, procedure, reason, scrub(detail, in_hand()), backoff(ctx.run.waits))
 
 
 def _park(ctx: Context, procedure: Procedure, reason: Reason, detail: str, after_s: float) -> None:

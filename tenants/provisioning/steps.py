@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import secrets as random
 import time
+from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
@@ -23,6 +25,8 @@ from zcplatform.lib import clock
 from zcplatform.lib.actors import SYSTEM
 from zcplatform.lib.errors import RunFailed, VaultError
 from zcplatform.lib.redact import SecretStr
+
+log = logging.getLogger(__name__)
 
 POLL_S = 5.0
 """How long a worker polls for health before it gives itself back."""
@@ -54,7 +58,8 @@ def _check_plan(tenant: Tenant) -> None:
 
 def prepare_folders(ctx: Context) -> None:
     ctx.check()
-    _runtime(ctx.subject).folders.prepare(ctx.subject.folder, ctx.subject.uid)
+    folders, tenant = _runtime(ctx.subject).folders, ctx.subject
+    _in_spite_of_the_agent(ctx, lambda: folders.prepare(tenant.folder, tenant.uid))
 
 
 def issue_tokens(ctx: Context) -> None:
@@ -79,8 +84,38 @@ def render_config(ctx: Context) -> dict[str, Any]:
     except VaultError as error:
         raise RunFailed(error.message, type=Reason.VAULT_UNAVAILABLE) from error
     ctx.check()
-    _runtime(tenant).folders.write_config(tenant.folder, tenant.uid, files)
+    folders = _runtime(tenant).folders
+    _in_spite_of_the_agent(ctx, lambda: folders.write_config(tenant.folder, tenant.uid, files))
     return {"config_hash": spec.hash_files(files)}
+
+
+def _in_spite_of_the_agent(ctx: Context, act: Callable[[], None]) -> None:
+    """Do ``act`` in the tenant's folder. An agent that may write there too could so keep its old configuration: where
+    the act fails while one runs, that is stopped, the folder put in order, and the act done again."""
+    try:
+        act()
+    except RunFailed as error:
+        if error.type != Reason.FOLDER_FAILED or not _may_write(ctx.subject) or not _stop_what_runs(ctx):
+            raise
+        log.warning("agent stopped, its folder resists", extra={"tenant": ctx.subject.slug, "error": error.message})
+        _runtime(ctx.subject).folders.prepare(ctx.subject.folder, ctx.subject.uid)
+        act()
+
+
+def _may_write(tenant: Tenant) -> bool:
+    """Whether its agent can change its configuration folder; a container has it mounted for reading alone."""
+    return not spec.placement(tenant).in_container
+
+
+def _stop_what_runs(ctx: Context) -> bool:
+    """Whether there was an agent to stop."""
+    there = _runtime(ctx.subject).find(str(ctx.subject.public_id))
+    if not any(seen.state == AgentState.RUNNING for seen in there):
+        return False
+    if ctx.subject.routed:
+        withdraw_route(ctx)
+    stop(ctx)
+    return True
 
 
 def ensure_image(ctx: Context) -> dict[str, Any]:
@@ -94,15 +129,28 @@ def ensure_network(ctx: Context) -> dict[str, Any]:
 
 def retire_stale(ctx: Context) -> None:
     """Unless the wanted agent runs already, nothing may lead to what is there; and a stale one is stopped gently.
-    One that was changed behind our back is stale too: ``create`` will not adopt it."""
+    One that was changed behind our back is stale too: ``create`` will not adopt it. So is one that has changed its
+    configuration since it was rendered; what was changed to its last breath is rendered again."""
     tenant, wanted, runtime = ctx.subject, _spec(ctx), _runtime(ctx.subject)
-    there = runtime.find(str(tenant.public_id))
-    stale = [seen for seen in there if not _is_wanted(runtime, wanted, seen)]
+    there, untouched = runtime.find(str(tenant.public_id)), _is_as_rendered(ctx)
+    stale = [seen for seen in there if not (untouched and _is_wanted(runtime, wanted, seen))]
     if tenant.routed and not any(s not in stale and s.state == AgentState.RUNNING for s in there):
         withdraw_route(ctx)
     for seen in stale:
         ctx.check()
         runtime.stop(seen.handle, grace_s=STOP_GRACE_S)
+    if stale and _may_write(tenant):
+        runtime.folders.prepare(tenant.folder, tenant.uid)
+    if not _is_as_rendered(ctx):
+        render_config(ctx)
+
+
+def _is_as_rendered(ctx: Context) -> bool:
+    """Whether the files are still those that were written."""
+    if not _may_write(ctx.subject):
+        return True
+    found = _runtime(ctx.subject).folders.read_config(ctx.subject.folder)
+    return spec.hash_files(found) == ctx.results["render_config"]["config_hash"]
 
 
 def _is_wanted(runtime: Runtime, wanted: AgentSpec, seen: Observed) -> bool:

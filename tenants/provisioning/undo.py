@@ -12,7 +12,7 @@ from tenants.provisioning.procedure import ERROR_CAP, Context, LeaseLost, Proced
 from tenants.states import StepStatus
 from zcplatform.lib.errors import DependencyDown
 from zcplatform.lib.failpoints import failpoint
-from zcplatform.lib.redact import scrub
+from zcplatform.lib.redact import in_hand, scrub
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def _undo(ctx: Context, record: StepRecord, act: Callable[[Context], None]) -> N
         raise
     except Exception as error:
         log.exception("undo failed", extra={"run": str(ctx.run.public_id), "step": record.name})
-        record.error = f"{record.error}\nundo: {scrub(str(error))}".strip()[:ERROR_CAP]
+        record.error = f"{record.error}\nundo: {scrub(str(error), in_hand())}".strip()[:ERROR_CAP]
     ctx.store(record, status=record.status if record.status == StepStatus.FAILED else StepStatus.UNDONE)
 
 
@@ -62,7 +62,7 @@ def _settle(ctx: Context, procedure: Procedure) -> None:
     except Exception as error:
         log.exception("settling failed", extra={"run": str(ctx.run.public_id)})
         ctx.untouched = False
-        _add(ctx, f"afterwards: {scrub(str(error))}")
+        _add(ctx, f"afterwards: {scrub(str(error), in_hand())}")
 
 
 def _give_up(ctx: Context, what: str) -> None:

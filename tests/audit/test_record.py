@@ -16,7 +16,7 @@ from audit.services import MAX_DETAIL, AuditError, Target, record, verify_chain
 from tests import processes
 from zcplatform.lib import clock
 from zcplatform.lib.actors import OPERATOR, SYSTEM, Actor
-from zcplatform.lib.redact import SecretStr
+from zcplatform.lib.redact import SecretStr, handle, handling, remember
 
 ANA = Actor(
     label="ana@example.org", user_id=7, public_id="u-7", email="ana@example.org", ip="192.0.2.1", request_id="r-1"
@@ -213,9 +213,9 @@ def test_j4_a_change_that_fails_leaves_no_row():
     assert not AuditEntry.objects.exists()
 
 
-def test_j5_secrets_are_masked_by_name_and_by_value(db):
+def test_j5_secrets_are_masked_by_name_and_by_type_and_the_platforms_own_by_value(db):
     canary = "canary-" + "x" * 20
-    SecretStr(canary)
+    remember(canary)
     detail = {
         "before": {"bot_token": "1234:abc", "model": "m"},
         "after": {"bot_token": SecretStr("5678:def"), "note": f"it is {canary}!"},
@@ -229,9 +229,17 @@ def test_j5_secrets_are_masked_by_name_and_by_value(db):
     assert json.loads(entry.detail_json)["before"] == {"bot_token": "***", "model": "m"}
 
 
+def test_j5_a_word_that_somebody_calls_a_secret_does_not_disappear_from_the_audit(db):
+    word = SecretStr("deprovision-everything")
+    with handling():
+        handle(word)
+        entry = note(detail={"note": f"argv {word.reveal()}"}, target=Target("channel", "1", f"named {word.reveal()}"))
+    assert word.reveal() in entry.detail_json and word.reveal() in entry.resource_name
+
+
 def test_j5_a_secret_is_masked_before_the_text_is_cut(db):
     canary = "canary-" + "y" * 20
-    SecretStr(canary)
+    remember(canary)
     stored = note(detail={"text": "a" * 4_085 + canary}).detail_json
     assert "canary" not in stored
 

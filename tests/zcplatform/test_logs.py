@@ -12,7 +12,7 @@ CANARY = "canary-5f3a9c81d2e7"
 PREAMBLE = """
 import logging, logging.config, sys
 import structlog
-from zcplatform.lib.redact import SecretStr, remember
+from zcplatform.lib.redact import SecretStr, handle, handling, remember
 from zcplatform.logs import logging_config
 logging.config.dictConfig(logging_config(level="INFO", form=sys.argv[1]))
 log, plain = structlog.get_logger("ours"), logging.getLogger("theirs")
@@ -157,3 +157,52 @@ def test_the_status_of_a_request_is_not_taken_for_a_login_code():
 
 def test_the_level_is_kept():
     assert logged("log.debug('quiet'); plain.debug('quiet')") == ""
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "log.info('x', value='said ' + canary)",
+        "log.warning('x', error='bad ' + canary)",
+        "plain.info('said %s', canary)",
+        "plain.warning('x', extra={'error': canary})",
+        "log.info('x', config={'deep': ['a ' + canary]})",
+    ],
+)
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_i11_what_is_logged_in_the_course_of_work_has_no_secret_that_it_has_in_hand(code, form):
+    assert CANARY not in logged(f"with handling():\n    handle(SecretStr(canary))\n    {code}", form)
+
+
+def test_i11_a_traceback_in_the_course_of_work_has_no_secret_that_it_has_in_hand():
+    output = logged(
+        """
+        with handling():
+            handle(SecretStr(canary))
+            try:
+                raise ValueError("bad value " + canary)
+            except ValueError:
+                log.exception("failed")
+                plain.exception("failed")
+        """
+    )
+    assert output.count("ValueError: bad value ***") == 2
+    assert CANARY not in output
+
+
+def test_i11_a_secret_of_a_tenant_hides_nothing_of_others_and_not_by_whom_and_what_a_line_is():
+    """Whoever calls an address, a slug or an event a secret would hide the own traces from the operator."""
+    output = logged(
+        """
+        with handling():
+            for word in ("/tenants/acme-corporation/config", "acme-corporation", "request_finished", "last words lost"):
+                handle(SecretStr(word))
+            log.info("request_finished", request="POST /tenants/acme-corporation/config", user_id="acme-corporation")
+            plain.warning("last words lost", extra={"tenant": "acme-corporation", "error": "acme-corporation"})
+        log.info("x", note="acme-corporation")
+        """
+    )
+    first, second, third = map(json.loads, output.splitlines())
+    assert (first["event"], first["request"]) == ("request_finished", "POST /tenants/acme-corporation/config")
+    assert first["user_id"] == second["tenant"] == third["note"] == "acme-corporation"
+    assert (second["event"], second["error"]) == ("last words lost", "***")

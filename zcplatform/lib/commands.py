@@ -14,6 +14,7 @@ from django.db import OperationalError, ProgrammingError
 
 from zcplatform.lib.actors import OPERATOR
 from zcplatform.lib.errors import Misconfigured, ZCError
+from zcplatform.lib.redact import handling
 
 
 class PlatformCommand(BaseCommand):
@@ -30,7 +31,8 @@ class PlatformCommand(BaseCommand):
 
     def execute(self, *args: Any, **options: Any) -> Any:
         try:
-            return super().execute(*args, **options)
+            with handling():
+                return super().execute(*args, **options)
         except Misconfigured as error:  # of ``check``; ``handle`` maps its own
             self._refuse(error.type, error.message, error.details, error, as_json=bool(options.get("json")))
 

@@ -22,7 +22,7 @@ from ninja.errors import HttpError
 from ninja.errors import ValidationError as SchemaError
 
 from zcplatform.lib.errors import ZCError
-from zcplatform.lib.redact import censor, scrub
+from zcplatform.lib.redact import censor, in_hand, scrub
 
 MAX_MESSAGE = 500
 MAX_FIELDS = 20
@@ -66,8 +66,8 @@ def envelope_for_status(status: int, request_id: str) -> dict[str, Any]:
 def _body(answer: _Answer, request_id: str) -> dict[str, Any]:
     error = {
         "type": answer.type,
-        "message": scrub(answer.message)[:MAX_MESSAGE],
-        "details": censor(answer.details),
+        "message": scrub(answer.message, in_hand())[:MAX_MESSAGE],
+        "details": censor(answer.details, in_hand()),
         "request_id": request_id,
     }
     return {"error": error}
