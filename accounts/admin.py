@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import Any
 
 from django import forms
@@ -14,6 +15,7 @@ from accounts.auth import origin_of
 from accounts.emails import normalise_email
 from accounts.models import Role, User
 from accounts.permissions import ABILITIES, ROLES, SUPER_ADMIN_ONLY
+from zcplatform.lib import clock
 from zcplatform.lib.actors import Actor
 from zcplatform.lib.errors import InvalidField
 
@@ -65,7 +67,7 @@ class UserAdmin(admin.ModelAdmin):
 
     @admin.display(description="Last login, UTC", ordering="last_login")
     def seen(self, user: User) -> str:
-        return f"{user.last_login:%Y-%m-%d %H:%M}" if user.last_login else "never"
+        return user.last_login.astimezone(UTC).strftime(clock.MINUTE) if user.last_login else "never"
 
     @admin.display(description="Since", ordering="created_at")
     def since(self, user: User) -> str:

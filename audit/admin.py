@@ -78,7 +78,7 @@ class AuditEntryAdmin(admin.ModelAdmin):
 
     @admin.display(description="When")
     def when(self, entry: AuditEntry) -> str:
-        return format_html('<span class="nowrap">{} UTC</span>', f"{entry.created_at:%Y-%m-%d %H:%M:%S}")
+        return format_html('<span class="nowrap">{}</span>', clock.in_words(entry.created_at))
 
     @admin.display(description="Who")
     def who(self, entry: AuditEntry) -> str:

@@ -6,12 +6,14 @@ import json
 import re
 import shlex
 from collections.abc import Mapping
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
 from django.utils.translation import gettext as _
 
 from audit.models import AuditEntry
+from zcplatform.lib import clock
 from zcplatform.lib.redact import MASK
 
 LONGEST = 200
@@ -27,7 +29,7 @@ _ID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}")
 _WORD = re.compile(r"[a-z]+_[a-z_]+")
 _MACHINE = frozenset({"ability", "cause", "error", "hold", "kind", "metric", "mode", "reason", "type", "what", "why"})
 """Details whose values are words of the platform's own; a name that somebody chose is told as it is."""
-_MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)[\d:.]*(?:\+00:00|Z)")
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d[\d:.]*(?:[+-]\d\d:\d\d|Z)")
 _SIGNS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
 
 
@@ -82,6 +84,6 @@ def _plain(value: Any) -> str:
         return f"{value:g}" if isinstance(value, float) else str(value)
     if not isinstance(value, str) or value == MASK or _ID.fullmatch(value):
         return ""
-    if moment := _MOMENT.fullmatch(value):
-        return f"{moment[1]} {moment[2]} UTC"
+    if _MOMENT.fullmatch(value):
+        return clock.in_words(datetime.fromisoformat(value), clock.MINUTE)
     return _SIGNS.get(value, value)

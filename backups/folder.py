@@ -6,7 +6,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from zcplatform.lib import locks
@@ -18,7 +18,7 @@ _TEMPORARY = ".zcplatform-backup."
 
 def name_at(moment: datetime) -> str:
     """``zcplatform-backup-YYYY-MM-DD-HHMMSS.tar.gz``, in UTC."""
-    return f"zcplatform-backup-{moment:%Y-%m-%d-%H%M%S}.tar.gz"
+    return f"zcplatform-backup-{moment.astimezone(UTC):%Y-%m-%d-%H%M%S}.tar.gz"
 
 
 def archives(folder: Path) -> list[Path]:

@@ -71,9 +71,10 @@ def _fault(newest: JobResult | None, at: datetime | None, longest: timedelta) ->
     if newest is None:
         return "has never been done" if _installed_before(clock.now() - longest) else ""
     if not newest.ok:
-        return f"failed on {newest.at:%Y-%m-%d %H:%M} UTC: {newest.detail}"
+        return f"failed on {clock.in_words(newest.at, clock.MINUTE)}: {newest.detail}"
     if at and clock.now() - at > longest:
-        return f"was last done on {at:%Y-%m-%d %H:%M} UTC, more than {longest.total_seconds() / 3600:.0f} hours ago"
+        told = clock.in_words(at, clock.MINUTE)
+        return f"was last done on {told}, more than {longest.total_seconds() / 3600:.0f} hours ago"
     return ""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import time
 import uuid
@@ -19,11 +18,10 @@ from tenants.models import Node, Tenant
 from tenants.runtimes import runtime_for
 from tenants.states import Status
 from zcplatform.lib.actors import Actor
-from zcplatform.lib.errors import ZCError
+from zcplatform.lib.contained import contained
 
 TEMPORARY_S = 86_400.0
 DAY_S = 86_400.0
-log = logging.getLogger(__name__)
 
 
 def maintain(home: Path, *, vacuum: bool, actor: Actor) -> dict[str, Any]:
@@ -94,15 +92,15 @@ def _by_id(folder: Path) -> Iterator[Path]:
 def _purge(path: Path) -> bool:
     """By the runtime of a node, which may reach what belongs to the agents' users."""
     node = Node.objects.exclude(state=Node.State.DISABLED).order_by("pk").first()
-    try:
+
+    def purge() -> bool:
         if node is None:
             shutil.rmtree(path)
         else:
             runtime_for(node).folders.purge(path)
-    except (ZCError, OSError) as error:
-        log.warning("a folder in the trash can't be purged", extra={"folder": path.name, "error": str(error)})
-        return False
-    return True
+        return True
+
+    return contained(purge, False, what="a folder in the trash can't be purged", folder=path.name)
 
 
 def _size() -> int:

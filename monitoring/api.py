@@ -18,14 +18,15 @@ from monitoring.schemas import (
     AuditQuery,
     DashboardOut,
     FleetResources,
+    FleetUsage,
     HealthOut,
     MetricsOut,
     ResourceChart,
     ResourceQuery,
-    TenantQuotas,
     UsageOut,
     UsageQuery,
 )
+from tenants import quotas
 from tenants.access import deny, require
 from tenants.models import Tenant
 from zcplatform.lib.apidocs import about
@@ -64,15 +65,16 @@ def resources(request: HttpRequest, page: Query[PageQuery]) -> Any:
     return {**found, "items": items, "totals": queries.totals(current.values()), "host": queries.host()}
 
 
-@fleet.get("/usage", response=Page[TenantQuotas], summary="Usage against the plans", openapi_extra=about())
+@fleet.get("/usage", response=FleetUsage, summary="Usage against the plans", openapi_extra=about())
 def usage(request: HttpRequest, page: Query[PageQuery]) -> Any:
-    """Each tenant's messages of today, tokens of this month and disk. Sorted by `slug` or `created_at`."""
+    """Each tenant's messages of today, tokens of this month and disk, page by page, and the sums over all, those that
+    were deleted meanwhile included. Sorted by `slug` or `created_at`."""
     require_super_admin(actor_of(request), "platform.view")
     rows = Tenant.objects.alive().select_related("plan")
     found = paginate(rows, page, orders=BY_SLUG, default="slug")
     used = queries.quota_rows(found["items"])
     items = [{"id": t.public_id, "slug": t.slug, "plan": t.plan.slug, "quotas": used[t.pk]} for t in found["items"]]
-    return {**found, "items": items}
+    return {**found, "items": items, "totals": quotas.of_fleet()}
 
 
 @fleet.get("/audit", response=Page[AuditOut], summary="The audit trail", openapi_extra=about())

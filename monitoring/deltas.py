@@ -31,6 +31,29 @@ def step(known: Known, life: str, now: Counters) -> tuple[Known, dict[str, int |
     return Known(life or known.life, Counters(**values)), deltas
 
 
+def beyond(ahead: int, passed: int, counted: int | None, *, reborn: bool) -> tuple[int | None, int]:
+    """Of what an agent counted since it last told, what the platform's own doors did not count; and by how much they
+    are ahead of it from now on.
+
+    ``passed`` came through the doors meanwhile, ``ahead`` is what they had counted before and the agent had not told:
+    a message is counted at the door and by the agent in either order. What a life had not told when it ended it never
+    tells: for one that is ``reborn`` it counts no more. Of what passed in between nobody can say in which life, so it
+    is taken for the new one's: rather a message too few than one twice.
+    """
+    ahead = (0 if reborn else ahead) + passed
+    if counted is None:
+        return None, ahead
+    return max(0, counted - ahead), max(0, ahead - counted)
+
+
+def is_reborn(known: Known, life: str, now: Counters, name: str) -> bool:
+    """Whether this counter began anew since it was last told."""
+    if life and known.life and life != known.life:
+        return True
+    was, value = getattr(known.values, name), getattr(now, name)
+    return was is not None and value is not None and bool(value < was)
+
+
 def _delta(was: int | None, now: int | None) -> int | None:
     if now is None:
         return None

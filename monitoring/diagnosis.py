@@ -16,6 +16,7 @@ PROBES = {
     "refused": "nothing listens on its port",
     "broken": "it broke the connection",
     "too_large": "its answer is too large",
+    "senseless": "its answer can't be read",
     "flapping": "it ends and is started again and again",
     "status": "its answer is not that of a healthy agent",
 }

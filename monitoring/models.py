@@ -167,7 +167,11 @@ class ResourceCounter(models.Model):
 
 
 class UsageCounter(models.Model):
-    """The last cumulative counts that a tenant's agent told; None where it told none."""
+    """The last cumulative counts that a tenant's agent told; None where it told none. ``turn`` counts how often.
+
+    ``passed`` is what the platform's own doors had counted by then, ``ahead`` by how much they are ahead of what the
+    agent has told since: that much of its next counts is known already.
+    """
 
     tenant = models.OneToOneField(Tenant, on_delete=models.CASCADE, primary_key=True, related_name="usage_counter")
     life = models.CharField(max_length=80, blank=True)
@@ -176,6 +180,9 @@ class UsageCounter(models.Model):
     tokens_in = models.BigIntegerField(null=True)
     tokens_out = models.BigIntegerField(null=True)
     scraped_at = models.DateTimeField(null=True)
+    turn = models.PositiveBigIntegerField(default=0)
+    passed = models.JSONField(default=dict)
+    ahead = models.JSONField(default=dict)
 
     class Meta:
         db_table = "usage_counters"

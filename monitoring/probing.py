@@ -11,6 +11,8 @@ from typing import TypeVar
 
 import aiohttp
 
+from zcplatform.lib.contained import contained
+
 TIMEOUT_S = 2.0
 AT_ONCE, SLOW_S = 100, 0.25
 """All of 1,000 hung agents are through in 5 s. Each that waits costs a descriptor and nothing else: at most 800, with
@@ -25,7 +27,7 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class Answer:
     """``error`` is empty, or why there is no answer: ``timeout``, ``refused``, ``broken``, ``too_large``, or
-    ``ours`` when it was this host that could not ask."""
+    ``ours`` when it was this host that could not ask. ``senseless`` is one that could not be dealt with."""
 
     status: int = 0
     body: bytes = b""
@@ -34,7 +36,10 @@ class Answer:
 
 def ask(urls: Iterable[tuple[int, str]], take: Callable[[int, Answer], T], *, cap: int = 65_536) -> dict[int, T]:
     """GET each of (key, url) and give what ``take`` makes of key and answer, by key. Bodies over ``cap`` bytes
-    are ``too_large``. Whole answers are not kept: a fleet's would be large."""
+    are ``too_large``. Whole answers are not kept: a fleet's would be large.
+
+    Whatever an answer does to ``take``, it is asked again with an answer that is ``senseless``, and the others have
+    theirs. A key that it fails with even then is left out."""
     return asyncio.run(_ask_all(iter(urls), take, cap))
 
 
@@ -51,7 +56,8 @@ async def _ask_all(urls: Iterator[tuple[int, str]], take: Callable[[int, Answer]
     ) as session:
 
         async def one(key: int, url: str) -> None:
-            taken[key] = take(key, await _ask(session, url, cap))
+            answer = await _ask(session, url, cap)
+            taken.update(_made(take, key, answer) or _made(take, key, Answer(error="senseless")))
 
         async def work() -> None:
             for item in urls:  # shared: each takes the next
@@ -66,6 +72,10 @@ async def _ask_all(urls: Iterator[tuple[int, str]], take: Callable[[int, Answer]
     return taken
 
 
+def _made(take: Callable[[int, Answer], T], key: int, answer: Answer) -> dict[int, T]:
+    return contained(lambda: {key: take(key, answer)}, {}, what="an answer can't be dealt with", key=key)
+
+
 async def _ask(session: aiohttp.ClientSession, url: str, cap: int) -> Answer:
     try:
         async with asyncio.timeout(TIMEOUT_S), session.get(url, allow_redirects=False) as response:
@@ -77,7 +87,7 @@ async def _ask(session: aiohttp.ClientSession, url: str, cap: int) -> Answer:
             return Answer(response.status, bytes(body))
     except TimeoutError:
         return Answer(error="timeout")
-    except (aiohttp.ClientError, OSError, ValueError) as error:
+    except Exception as error:  # the library's, and whatever else an answer can make it raise
         return Answer(error=_why(error))
 
 

@@ -48,6 +48,7 @@ def dashboard() -> dict[str, Any]:
         "held": Hold.objects.filter(lifted_at__isnull=True, tenant__in=alive).values("tenant").distinct().count(),
         "runs_active": Run.objects.filter(status__in=ACTIVE_RUN).count(),
         "nodes": [_capacity(node) for node in _nodes()],
+        "usage": quotas.of_fleet(),
         "host": host(),
         "sweeps": list(Sweep.objects.order_by("name").values(*SWEEP_FIELDS)),
     }

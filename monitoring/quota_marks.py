@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from functools import partial
 
 from django.db import transaction
 
@@ -14,6 +15,7 @@ from tenants.models import Tenant
 from tenants.quotas import Quota
 from tenants.states import Desired, HoldKind
 from zcplatform.lib.actors import SYSTEM
+from zcplatform.lib.contained import contained
 from zcplatform.lib.errors import Conflict
 
 log = logging.getLogger(__name__)
@@ -30,7 +32,15 @@ def tell_all(tenants: Iterable[Tenant]) -> int:
     known = {(mark.tenant_id, mark.quota): mark for mark in QuotaMark.objects.filter(tenant__in=rows)}
     found = quotas.of_many(rows)
     pairs = [(tenant, quota) for tenant in rows for quota in found[tenant.pk]]
-    return sum(_tell(tenant, quota, known.get((tenant.pk, quota.name))) for tenant, quota in pairs)
+    return sum(
+        contained(
+            partial(_tell, tenant, quota, known.get((tenant.pk, quota.name))),
+            False,
+            what="quota can't be told",
+            tenant=tenant.slug,
+        )
+        for tenant, quota in pairs
+    )
 
 
 def _tell(tenant: Tenant, quota: Quota, known: QuotaMark | None) -> bool:

@@ -49,6 +49,22 @@ class HostOut(Out):
     disk_pct: float
 
 
+class FleetUse(Out):
+    """What all tenants counted in a period; null when nothing was."""
+
+    messages_in: int | None
+    messages_out: int | None
+    tokens_in: int | None
+    tokens_out: int | None
+
+
+class FleetUses(Out):
+    """Of the present day and month, both in UTC, of deleted tenants too."""
+
+    today: FleetUse
+    this_month: FleetUse
+
+
 class DashboardOut(Out):
     """The fleet in figures."""
 
@@ -59,6 +75,7 @@ class DashboardOut(Out):
     held: int = Field(description="Tenants with a hold.")
     runs_active: int
     nodes: list[NodeOut]
+    usage: FleetUses
     host: HostOut | None
     sweeps: list[SweepOut]
 
@@ -137,6 +154,12 @@ class TenantQuotas(Out):
     slug: str
     plan: str
     quotas: list[QuotaOut]
+
+
+class FleetUsage(Page[TenantQuotas]):
+    """One page of the tenants, and the sums over all of them, those that were deleted meanwhile included."""
+
+    totals: FleetUses
 
 
 class ResourceChart(Out):

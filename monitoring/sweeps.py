@@ -22,13 +22,14 @@ from django.db.models.functions import Now
 
 from monitoring.models import Sweep
 from zcplatform.lib import claims
+from zcplatform.lib.contained import EndsTheLoop
 from zcplatform.lib.redact import scrub
 
 log = logging.getLogger(__name__)
 ERROR_CAP = 1_000
 
 
-class Overtaken(Exception):
+class Overtaken(EndsTheLoop):
     """Another worker holds the sweep now: write nothing more."""
 
 

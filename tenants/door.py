@@ -12,21 +12,20 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 from django.conf import settings
-from django.db import DatabaseError
 
-from tenants import door_pair, usage
+from tenants import door_pair
 from tenants.agents import agent_kind
 from tenants.door_access import Agent, admit, in_database, public_agent
 from tenants.door_chat import parse
 from tenants.door_http import Answer, ClientGone, DoorRequest, MethodNotAllowed, Place, Receive, Scope, Send, place_of
 from tenants.door_public import request_headers, response_headers, serves
+from tenants.door_tally import Tally
 from tenants.door_upstream import Upstream, whole
 from tenants.routing.base import DOOR_PATHS, PAIR_PATH
-from zcplatform.lib.errors import BadUpstream, DependencyTimeout, NotFound, Overloaded, RateLimited, ZCError
+from zcplatform.lib.errors import BadUpstream, DependencyTimeout, NotFound, RateLimited, ZCError
 from zcplatform.lib.redact import SecretStr
 
 MAX_CHAT_S = 3_600
@@ -41,6 +40,7 @@ class Door:
     def __init__(self) -> None:
         self._upstream = Upstream()
         self._chats: Counter[int] = Counter()
+        self._tally = Tally()
 
     @staticmethod
     def handles(scope: Scope) -> bool:
@@ -74,6 +74,7 @@ class Door:
         )
 
     async def aclose(self) -> None:
+        await self._tally.aclose()
         await self._upstream.aclose()
 
     async def _serve(self, place: Place, request: DoorRequest, answer: Answer) -> None:
@@ -117,15 +118,30 @@ class Door:
         call = kind.chat_call(body, secret)
         try:
             async with asyncio.timeout(MAX_CHAT_S), self._upstream.chat(agent, call) as response:
-                await _count(agent, messages_in=1)
+                self._tally.count(agent.tenant_id, messages_in=1)
                 if body.get("stream"):
-                    await _pass_on(agent, kind.chat_stream(body, response.aiter_raw()), answer)
+                    await self._pass_on(agent, kind.chat_stream(body, response.aiter_raw()), answer)
                 else:
                     reply = kind.chat_reply(body, await whole(response))
-                    await _count(agent, messages_out=1)
+                    self._tally.count(agent.tenant_id, messages_out=1)
+                    await self._tally.written()
                     await answer.json(200, reply)
         except TimeoutError as error:
             raise DependencyTimeout("The agent did not come to an end.", type="agent_timeout") from error
+
+    async def _pass_on(self, agent: Agent, events: AsyncIterator[bytes], answer: Answer) -> None:
+        """Forward events as they come. The answer begins with the first, so that an error before it has a status."""
+        first = await anext(events, None)
+        if first is None:
+            raise BadUpstream("The agent's answer is empty.")
+        # Now: with the last byte the client is gone, and this task with it.
+        self._tally.count(agent.tenant_id, messages_out=1)
+        await answer.start_events()
+        await answer.write(first)
+        async for event in events:
+            await answer.write(event)
+        await self._tally.written()
+        await answer.write(b"", more=False)
 
     async def _public(self, place: Place, request: DoorRequest, answer: Answer) -> None:
         agent = await in_database(public_agent, place.slug)
@@ -142,26 +158,3 @@ class Door:
             async for chunk in response.aiter_raw():
                 await answer.write(chunk)
             await answer.write(b"", more=False)
-
-
-async def _count(agent: Agent, **counts: int) -> None:
-    """Where the agent counts nothing itself, what passes here is all that is known. No chat ends for it."""
-    if agent_kind(agent.kind).metrics_path is not None:
-        return
-    try:
-        await in_database(partial(usage.add, agent.tenant_id, **counts))
-    except (DatabaseError, Overloaded):
-        log.exception("a message was not counted", extra={"tenant_id": agent.tenant_id})
-
-
-async def _pass_on(agent: Agent, events: AsyncIterator[bytes], answer: Answer) -> None:
-    """Forward events as they come. The answer begins with the first, so that an error before it has a status."""
-    first = await anext(events, None)
-    if first is None:
-        raise BadUpstream("The agent's answer is empty.")
-    await _count(agent, messages_out=1)  # now: with the last byte the client is gone, and this task with it
-    await answer.start_events()
-    await answer.write(first)
-    async for event in events:
-        await answer.write(event)
-    await answer.write(b"", more=False)

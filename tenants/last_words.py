@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import logging
-
 from tenants import secrets
 from tenants.models import Tenant
 from tenants.runtimes import runtime_for
 from zcplatform.lib.actors import SYSTEM
-from zcplatform.lib.errors import FaultError, VaultError
+from zcplatform.lib.contained import contained
+from zcplatform.lib.errors import VaultError
 from zcplatform.lib.redact import MASK, scrub
-
-log = logging.getLogger(__name__)
 
 NAME = "last-failure.log"
 LINE_CAP = 600
 
 
 def clean(tenant: Tenant, text: str) -> str:
-    """``text`` without the tenant's secrets, on one line, its last 600 characters."""
-    return " / ".join(_scrubbed(tenant, text).split("\n"))[-LINE_CAP:].strip(" /")
+    """``text`` without the tenant's secrets, on one line, its last 600 characters. Only what can be printed: a
+    database may refuse a NUL, and then nothing could be written of an agent that prints one."""
+    line = " / ".join(_scrubbed(tenant, text).split("\n"))[-LINE_CAP:].strip(" /")
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line)
 
 
 def save(tenant: Tenant, text: str) -> None:
@@ -27,10 +26,11 @@ def save(tenant: Tenant, text: str) -> None:
     be written, that is logged: the agent has to go all the same."""
     if not text.strip():
         return
-    try:
+
+    def write() -> None:
         runtime_for(tenant.node).folders.write_log(tenant.folder, NAME, _scrubbed(tenant, text))
-    except FaultError as error:
-        log.warning("last words are lost", extra={"tenant": tenant.slug, "type": error.type, "error": error.message})
+
+    contained(write, None, what="last words are lost", tenant=tenant.slug)
 
 
 def _scrubbed(tenant: Tenant, text: str) -> str:

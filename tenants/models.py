@@ -15,7 +15,7 @@ from django.db.models import Q
 from tenants.models_changes import ConfigRevision as ConfigRevision
 from tenants.models_changes import Invitation as Invitation
 from tenants.querysets import RunQuerySet, TenantQuerySet
-from tenants.records import JobResult, UsageHour  # noqa: F401 - Django looks for models here
+from tenants.records import JobResult, UsageHour, UsageSource  # noqa: F401 - Django looks for models here
 from tenants.runtimes.base import Handle
 from tenants.states import (
     ACTIVE_RUN,

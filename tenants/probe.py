@@ -6,8 +6,9 @@ import asyncio
 
 import httpx
 
-from tenants.agents import agent_kind
+from tenants.agents import agent_kind, is_healthy
 from tenants.models import Tenant
+from zcplatform.lib.contained import contained
 
 TIMEOUT_S = 2.0
 """For the whole of it: an agent that answers a byte a second must not hold the worker that asks."""
@@ -17,8 +18,9 @@ BODY_CAP = 65_536
 def probe(tenant: Tenant) -> bool:
     """True when the agent answers its health path, within two seconds, as a healthy one of its kind does."""
     kind = agent_kind(tenant.agent_kind)
-    answer = asyncio.run(_ask(f"http://{tenant.node.address}:{tenant.port}{kind.health_path}"))
-    return answer is not None and kind.healthy(*answer)
+    url = f"http://{tenant.node.address}:{tenant.port}{kind.health_path}"
+    answer = contained(lambda: asyncio.run(_ask(url)), None, what="agent can't be asked", tenant=tenant.slug)
+    return answer is not None and is_healthy(tenant.agent_kind, *answer)
 
 
 async def _ask(url: str) -> tuple[int, bytes] | None:

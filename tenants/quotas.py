@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from django.db.models import Sum
+from django.db.models import Q, Sum
 
 from tenants.models import Tenant
 from tenants.records import UsageHour
@@ -91,6 +91,22 @@ def _sums(keys: Sequence[int], period: tuple[int, int], columns: Sequence[str]) 
         if known:
             found[tenant] = sum(known)
     return found
+
+
+def of_fleet() -> dict[str, dict[str, int | None]]:
+    """What all tenants together used ``today`` and ``this_month``, by measure; None where nothing was counted. Those
+    that were deleted meanwhile used it all the same."""
+    now = clock.now()
+    return {"today": _of_all(day_of(now)), "this_month": _of_all(month_of(now))}
+
+
+def _of_all(period: tuple[int, int]) -> dict[str, int | None]:
+    # By tenant, in whose order the rows lie; who was gone before the period has none in it.
+    begin = datetime.fromtimestamp(period[0], UTC)
+    tenants = Tenant.objects.filter(Q(deleted_at__isnull=True) | Q(deleted_at__gte=begin)).values("pk")
+    rows = UsageHour.objects.filter(tenant__in=tenants, period_start__gte=period[0], period_start__lt=period[1])
+    found = rows.aggregate(*(Sum(name) for name in UsageHour.FIELDS))
+    return {name: None if found[f"{name}__sum"] is None else int(found[f"{name}__sum"]) for name in UsageHour.FIELDS}
 
 
 def _names(columns: Sequence[str]) -> list[str]:

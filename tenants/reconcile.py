@@ -11,9 +11,11 @@ import os
 import stat
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef
@@ -29,7 +31,8 @@ from tenants.runtimes.base import AgentState, Observed, Runtime
 from tenants.states import ACTIVE_RUN, Desired, RunKind, Status
 from zcplatform.lib import claims, clock
 from zcplatform.lib.actors import SYSTEM
-from zcplatform.lib.errors import Conflict, DependencyDown, FaultError
+from zcplatform.lib.contained import contained
+from zcplatform.lib.errors import Conflict, DependencyDown, FaultError, RunFailed
 
 log = logging.getLogger(__name__)
 
@@ -75,28 +78,53 @@ def look(node: Node, *, thorough: bool = False) -> list[Found]:
 
 def _seen_safely(runtime: Runtime, tenant: Tenant, seen: list[Observed], *, thorough: bool) -> list[Found]:
     """What one tenant has put into its folder must not keep the others from being looked at."""
+    unreadable = [Found(_difference("unreadable", "report", tenant), tenant)]
+
+    def of_tenant() -> list[Found]:
+        with _whose_trouble(runtime):
+            return _of_tenant(runtime, tenant, seen, thorough=thorough)
+
+    return contained(
+        of_tenant, unreadable, what="tenant can't be looked at", passing=(DependencyDown,), tenant=tenant.slug
+    )
+
+
+@contextmanager
+def _whose_trouble(runtime: Runtime) -> Iterator[None]:
+    """What did not answer may be the engine, and then nothing more is asked of it (DependencyDown), or one tenant's
+    folder or agent, and then the others have their turn (RunFailed)."""
     try:
-        return _of_tenant(runtime, tenant, seen, thorough=thorough)
-    except DependencyDown:
-        raise
-    except Exception as error:
-        log.exception("tenant can't be looked at", extra={"tenant": tenant.slug})
-        return [Found(_difference("unreadable", "report", tenant, f"{type(error).__name__}: {error}"), tenant)]
+        yield
+    except DependencyDown as error:
+        runtime.check()
+        raise RunFailed(error.message, type=error.type) from error
 
 
 def act(node: Node, found: Iterable[Found]) -> list[Run]:
     """Do what each difference calls for; returns the runs that were asked for."""
     runtime, runs = runtime_for(node), []
     for item in found:
-        try:
-            run = _act_on(runtime, item)
-        except Conflict as error:
-            # Somebody asked for something else in the meantime; that run will settle it.
-            log.info("left to another run", extra={"tenant": item.difference.slug, "type": error.type})
-            continue
+        run = contained(
+            partial(_act_safely, runtime, item),
+            None,
+            what="difference can't be settled",
+            passing=(DependencyDown,),
+            tenant=item.difference.slug,
+            difference=item.difference.what,
+        )
         if run is not None:
             runs.append(run)
     return runs
+
+
+def _act_safely(runtime: Runtime, item: Found) -> Run | None:
+    try:
+        with _whose_trouble(runtime):
+            return _act_on(runtime, item)
+    except Conflict as error:
+        # Somebody asked for something else in the meantime; that run will settle it.
+        log.info("left to another run", extra={"tenant": item.difference.slug, "type": error.type})
+        return None
 
 
 def sweep() -> int:
@@ -111,23 +139,21 @@ def sweep() -> int:
             total += _sweep_node(node)
         finally:
             claims.release(claims.held(Node.objects.all(), pk=node.pk, epoch=epoch))
-    upkeep.keep_firewall()
+    contained(upkeep.keep_firewall, None, what="firewall can't be kept")
     return total + len(sync_routes())
 
 
 def _sweep_node(node: Node) -> int:
     """A node that can't be looked at keeps no other from being looked at, nor the routes."""
-    try:
+
+    def settle() -> int:
         found = look(node)
         act(node, found)
         runtime_for(node).tidy()
         return len(found)
-    except DependencyDown as error:
-        # Unknown is not down: nobody is marked, the next sweep looks again.
-        log.warning("node can't be looked at", extra={"node": node.name, "type": error.type})
-    except Exception:
-        log.exception("node could not be reconciled", extra={"node": node.name})
-    return 0
+
+    # Where an engine does not answer, unknown is not down: nobody is marked, the next sweep looks again.
+    return contained(settle, 0, what="node can't be reconciled", node=node.name)
 
 
 def sync_routes() -> list[Difference]:

@@ -13,8 +13,8 @@ from zcplatform.lib import clock
 class UsageHour(models.Model):
     """What a tenant used in one hour. A row or a value that is absent is "no data", which is not zero.
 
-    ``period_start`` is the hour's first second since 1970, UTC. Messages and tokens come from the agent's own
-    counters where it has some, else from the chat door and the model gateway: never from both.
+    ``period_start`` is the hour's first second since 1970, UTC. What passes the platform's own doors is counted there
+    and then; of an agent's own counters only what exceeds that is added (``UsageSource``).
     """
 
     pk = models.CompositePrimaryKey("tenant", "period_start")
@@ -32,6 +32,28 @@ class UsageHour(models.Model):
 
     def __str__(self) -> str:
         return f"usage of {self.tenant_id} at {self.period_start}"
+
+
+class UsageSource(models.Model):
+    """What one of the platform's own doors counted of a tenant since it first did; only ever grows. The agent's
+    counters hold the same messages and more, so who adds those up takes these off."""
+
+    class Source(models.TextChoices):
+        DOOR = "door"
+
+    tenant = models.ForeignKey("tenants.Tenant", on_delete=models.CASCADE, related_name="usage_sources")
+    source = models.CharField(max_length=10, choices=Source.choices)
+    messages_in = models.PositiveBigIntegerField(default=0)
+    messages_out = models.PositiveBigIntegerField(default=0)
+    tokens_in = models.PositiveBigIntegerField(default=0)
+    tokens_out = models.PositiveBigIntegerField(default=0)
+
+    class Meta:
+        db_table = "usage_sources"
+        constraints = [models.UniqueConstraint(fields=["tenant", "source"], name="usage_source_once")]
+
+    def __str__(self) -> str:
+        return f"what the {self.source} counted of {self.tenant_id}"
 
 
 class JobResult(models.Model):

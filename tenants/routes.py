@@ -2,39 +2,30 @@
 
 from __future__ import annotations
 
-import logging
+from functools import partial
+from uuid import UUID
 
 from tenants.agents import agent_kind
 from tenants.models import Tenant
 from tenants.routing import router
 from tenants.routing.base import Route, SyncResult
 from tenants.states import Reason
-from zcplatform.lib.errors import DependencyDown, InvalidField
+from zcplatform.lib.contained import contained
+from zcplatform.lib.errors import DependencyDown
 from zcplatform.lib.slugs import check_slug
-
-log = logging.getLogger(__name__)
 
 
 def desired() -> list[Route]:
     """One route for every tenant that is to be reachable, from the database."""
     rows = Tenant.objects.routed().order_by("pk").values_list("public_id", "slug", "port", "agent_kind")
-    return [
-        Route(str(public_id), slug, port, agent_kind(kind).public_paths)
-        for public_id, slug, port, kind in rows
-        if _may_be_routed(slug, kind)
-    ]
+    found = [contained(partial(_route, *row), None, what="tenant is not routed", slug=row[1]) for row in rows]
+    return [route for route in found if route]
 
 
-def _may_be_routed(slug: str, kind: str) -> bool:
-    """A name that became reserved after the tenant was made, or an agent kind that the settings no longer have, must
-    not keep everybody else from being routed."""
-    try:
-        check_slug(slug)
-        agent_kind(kind)
-    except InvalidField as error:
-        log.error("tenant is not routed", extra={"slug": slug, "type": error.type})
-        return False
-    return True
+def _route(public_id: UUID, slug: str, port: int, kind: str) -> Route:
+    """InvalidField for a name that became reserved after the tenant was made, or an agent kind that the settings no
+    longer have: that must not keep everybody else from being routed."""
+    return Route(str(public_id), check_slug(slug), port, agent_kind(kind).public_paths)
 
 
 def sync() -> SyncResult:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from datetime import timedelta
+from functools import partial
 
 from django.conf import settings
 from django.db import transaction
@@ -14,6 +15,7 @@ from tenants.runtimes import runtime_for
 from tenants.states import Status
 from zcplatform.lib import clock
 from zcplatform.lib.actors import SYSTEM
+from zcplatform.lib.contained import contained
 from zcplatform.lib.errors import ZCError
 
 log = logging.getLogger(__name__)
@@ -24,7 +26,8 @@ def purge_old() -> int:
     told in the audit, left for the next time, and in nobody's way."""
     before = clock.now() - timedelta(days=settings.TRASH_DAYS)
     old = Tenant.objects.filter(status=Status.DELETED, purged_at__isnull=True, deleted_at__lt=before)
-    return sum(_purge(tenant) for tenant in list(old.select_related("node").order_by("deleted_at")))
+    tenants = list(old.select_related("node").order_by("deleted_at"))
+    return sum(contained(partial(_purge, t), False, what="folder can't be purged", tenant=t.slug) for t in tenants)
 
 
 def _purge(tenant: Tenant) -> bool:

@@ -28,6 +28,7 @@ from tenants.runtimes.base import (
     EngineInfo,
     ExecResult,
     Handle,
+    Holder,
     LogPart,
     Observed,
     Placement,
@@ -242,6 +243,10 @@ class FakeRuntime:
         with self.engine.lock:
             ours = [a for a in self.engine.agents.values() if a.spec.instance == settings.INSTANCE]
             return [agent.observed() for agent in ours if wanted(agent.spec)]
+
+    def hidden(self, holders: Sequence[Holder]) -> dict[int, int]:
+        self._called("hidden")
+        return {}
 
     def measure(self, handles: Sequence[Handle]) -> dict[str, Reading]:
         self._called("measure")

@@ -40,7 +40,14 @@ def _is_local(host: str) -> bool:
 def check_all(**_options: Any) -> Iterable[CheckMessage]:
     """Every check of this file."""
     looks = (_keys, _home, _files, _debug, _address, _domain, _runtime, _ports, _uids, _networks, _containers, _watch)
-    return [message for look in looks for message in look()]
+    return [message for look in (*looks, _zone) for message in look()]
+
+
+def _zone() -> Iterator[CheckMessage]:
+    zone = settings.TOML.server.time_zone
+    if zone != "UTC":
+        text = f"server.time_zone is {zone}, and no longer used: times and crons are in UTC."
+        yield _warning(20, text, "Take it out of platform.toml, and look at BACKUP_CRON and DRILL_CRON.")
 
 
 def _keys() -> Iterator[CheckMessage]:

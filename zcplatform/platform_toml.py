@@ -20,7 +20,7 @@ class Server:
     bind: str = "127.0.0.1"
     port: int = 8080
     public_base_url: str = ""
-    time_zone: str = "UTC"
+    time_zone: str = "UTC"  # of earlier versions: read, and no longer used
 
 
 @dataclass(frozen=True)

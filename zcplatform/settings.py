@@ -162,6 +162,7 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
             ],
+            "builtins": ["zcplatform.templatetags.times"],
         },
     },
 ]
@@ -171,7 +172,7 @@ LOGIN_URL = "/login"
 LOGIN_REDIRECT_URL = "/"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
-TIME_ZONE = TOML.server.time_zone
+TIME_ZONE = "UTC"  # what a page, a mail, a command, a file's name or a schedule says of time is UTC
 LANGUAGE_CODE = "en"
 USE_I18N = True
 LANGUAGES = [("en", "English"), ("pt-br", "Português (Brasil)")]
@@ -285,6 +286,7 @@ METRICS_TOKEN = env.text("METRICS_TOKEN")  # whoever sends it as a bearer may re
 # docs/adr/0004-queue.md.
 _QUEUE = {
     "orm": "default",
+    "time_zone": "UTC",  # in which the crons are
     "timeout": 900,
     "retry": 3_600,
     "max_attempts": 1,

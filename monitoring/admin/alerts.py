@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import Any
 
 from django.contrib import admin, messages
@@ -65,11 +65,11 @@ class AlertAdmin(ReadOnlyAdmin):
 
     @admin.display(description="Since, UTC", ordering="since")
     def began(self, alert: Alert) -> str:
-        return f"{alert.since:%Y-%m-%d %H:%M}"
+        return alert.since.astimezone(UTC).strftime(clock.MINUTE)
 
     @admin.display(description="Over, UTC", ordering="resolved_at")
     def ended(self, alert: Alert) -> str:
-        return f"{alert.resolved_at:%Y-%m-%d %H:%M}" if alert.resolved_at else ""
+        return alert.resolved_at.astimezone(UTC).strftime(clock.MINUTE) if alert.resolved_at else ""
 
     @admin.action(description="Acknowledge")
     def acknowledge(self, request: HttpRequest, queryset: QuerySet[Alert]) -> None:
@@ -81,13 +81,21 @@ class AlertAdmin(ReadOnlyAdmin):
 
 @admin.register(Silence)
 class SilenceAdmin(ReadOnlyAdmin):
-    list_display = ["until", "rule", "tenant", "note", "for_tenant_only", "created_by", "created_at"]
+    list_display = ["ends", "rule", "tenant", "note", "for_tenant_only", "created_by", "made"]
     list_select_related = ["rule", "tenant"]
     ordering = ["-until"]
     actions = ["lift"]
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return True
+
+    @admin.display(description="Until, UTC", ordering="until")
+    def ends(self, silence: Silence) -> str:
+        return silence.until.astimezone(UTC).strftime(clock.MINUTE)
+
+    @admin.display(description="Made, UTC", ordering="created_at")
+    def made(self, silence: Silence) -> str:
+        return silence.created_at.astimezone(UTC).strftime(clock.MINUTE)
 
     @admin.action(description="Lift")
     def lift(self, request: HttpRequest, queryset: QuerySet[Silence]) -> None:

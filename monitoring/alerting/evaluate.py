@@ -8,8 +8,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 
-import structlog
 from django.db import DatabaseError, transaction
 
 from monitoring.alerting import recipients
@@ -17,14 +17,11 @@ from monitoring.alerting.machine import Notice, State, Told, advance, notice
 from monitoring.alerting.message import compose, condition_of
 from monitoring.alerting.metrics import Reading, named
 from monitoring.alerting.models import Alert, AlertRule, Delivery, Notifier, Silence
-from monitoring.sweeps import Overtaken
 from tenants.events import emit
 from tenants.models import Tenant
 from zcplatform.lib import clock
-from zcplatform.lib.errors import InvalidField
+from zcplatform.lib.contained import contained
 from zcplatform.lib.failpoints import failpoint
-
-log = structlog.get_logger(__name__)
 
 MAX_MESSAGES = 20
 """New messages to one notifier in one look; the rest follow in the next, a minute later."""
@@ -53,17 +50,16 @@ def evaluate(*, writing: Writing = transaction.atomic) -> Look:
     look.readings = {name: _read(name, look) for name in sorted({rule.metric for rule in rules})}
     open_rules = set(Alert.objects.exclude(state=State.RESOLVED).values_list("rule_id", flat=True))
     for rule in rules:
-        readings = look.readings[rule.metric]
-        if readings is None or not (rule.pk in open_rules or any(_holds(rule, reading) for reading in readings)):
-            continue
-        try:
-            _turn(rule.pk, readings, look)
-        except (DatabaseError, Overtaken):
-            raise
-        except Exception:
-            look.failures += 1
-            log.exception("rule_failed", rule=rule.name)
+        done = partial(_look_at, rule, look, is_open=rule.pk in open_rules)
+        look.failures += not contained(done, False, what="rule_failed", rule=rule.name)
     return look
+
+
+def _look_at(rule: AlertRule, look: Look, *, is_open: bool) -> bool:
+    readings = look.readings[rule.metric]
+    if readings is not None and (is_open or any(_holds(rule, reading) for reading in readings)):
+        _turn(rule.pk, readings, look)
+    return True
 
 
 def close(alert: Alert, *, now: datetime) -> None:
@@ -78,16 +74,11 @@ def close(alert: Alert, *, now: datetime) -> None:
 
 def _read(name: str, look: Look) -> list[Reading] | None:
     """The metric's values; None when it could not be read, and its alerts stay as they are."""
-    try:
-        return list(named(name).read())
-    except InvalidField:
-        log.warning("rule_of_unknown_metric", metric=name)
-    except DatabaseError:
-        raise
-    except Exception:
-        log.exception("metric_failed", metric=name)
-    look.failures += 1
-    return None
+    found = contained(
+        lambda: list(named(name).read()), None, what="metric_failed", passing=(DatabaseError,), metric=name
+    )
+    look.failures += found is None
+    return found
 
 
 def _holds(rule: AlertRule, reading: Reading) -> bool | None:

@@ -97,7 +97,7 @@ def _iso(at: datetime | None) -> str | None:
 
 
 def _readable(text: str) -> str:
-    return f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M:%S} UTC"
+    return clock.in_words(datetime.fromisoformat(text))
 
 
 def _span(seconds: int) -> str:

@@ -192,7 +192,7 @@ class Silence(models.Model):
         db_table = "silences"
 
     def __str__(self) -> str:
-        return f"until {self.until:%Y-%m-%d %H:%M}"
+        return f"until {clock.in_words(self.until)}"
 
     def covers(self, alert: Alert, notifier: Notifier) -> bool:
         """Whether this alert is kept from this notifier; the time is the caller's to look at."""

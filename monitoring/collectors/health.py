@@ -20,14 +20,15 @@ from monitoring import diagnosis, flapping, probing, strikes, sweeps
 from monitoring.models import HealthState
 from monitoring.strikes import Act, Memory, Verdict
 from tenants import health, reconcile, services
-from tenants.agents import agent_kind
+from tenants.agents import agent_kind, is_healthy
 from tenants.models import Node, Tenant
 from tenants.runtimes import runtime_for
 from tenants.runtimes.base import AgentState
 from tenants.states import Desired, Health, Reason, Status
 from zcplatform.lib import clock
 from zcplatform.lib.actors import SYSTEM
-from zcplatform.lib.errors import Conflict, DependencyDown, ZCError
+from zcplatform.lib.contained import contained
+from zcplatform.lib.errors import Conflict
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +96,12 @@ def watch() -> list[Watched]:
         .exclude(health.left_alone())
         .exclude(node__state=Node.State.DISABLED)
     )
-    return [_watched(row) for row in rows.values(*COLUMNS)]
+    return [watched for row in rows.values(*COLUMNS) if (watched := _watched_safely(row))]
+
+
+def _watched_safely(row: Mapping[str, Any]) -> Watched | None:
+    """None for a row that makes no sense, such as one of a kind that the settings no longer have."""
+    return contained(lambda: _watched(row), None, what="tenant can't be watched", tenant_id=row["pk"])
 
 
 def _watched(row: Mapping[str, Any]) -> Watched:
@@ -122,7 +128,7 @@ def probe(watched: Iterable[Watched]) -> dict[int, tuple[Verdict, str]]:
 def _verdict(kind: str, answer: probing.Answer) -> tuple[Verdict, str]:
     if answer.error:
         return (Verdict.UNKNOWN if answer.error == "ours" else Verdict.FAILING), answer.error
-    healthy = agent_kind(kind).healthy(answer.status, answer.body)
+    healthy = is_healthy(kind, answer.status, answer.body)
     return (Verdict.OK, "") if healthy else (Verdict.FAILING, "status")
 
 
@@ -142,10 +148,8 @@ def excuse(watched: Iterable[Watched], findings: Mapping[int, tuple[Verdict, str
 def _trouble(node_id: int, *, failing: int, asked: int) -> str:
     """What is wrong with the node itself: its engine, or everything on it; empty when neither."""
     node = Node.objects.get(pk=node_id)
-    try:
-        runtime_for(node).check()
-    except DependencyDown as error:
-        log.warning("engine in trouble, nobody is blamed", extra={"node": node.name, "type": error.type})
+    said = contained(runtime_for(node).check, None, what="engine in trouble, nobody is blamed", node=node.name)
+    if said is None:
         return "engine"
     if failing == asked >= TROUBLE_FROM:
         log.warning("nobody answers, so nobody is blamed", extra={"node": node.name, "agents": asked})
@@ -193,6 +197,10 @@ def _keep(states: list[HealthState]) -> None:
 
 def _act(item: Judged, turn: sweeps.Turn) -> None:
     """Nothing that goes wrong with one keeps the others from being helped."""
+    contained(lambda: _help(item, turn), None, what="tenant can't be helped now", tenant_id=item.watched.pk)
+
+
+def _help(item: Judged, turn: sweeps.Turn) -> None:
     tenant = Tenant.objects.select_related("node", "plan", "config").get(pk=item.watched.pk)
     try:
         if item.act == Act.TAKE_BACK:
@@ -201,10 +209,6 @@ def _act(item: Judged, turn: sweeps.Turn) -> None:
             _mend(tenant, item, turn)
     except Conflict as error:
         log.info("left to somebody else", extra={"tenant": tenant.slug, "type": error.type})
-    except ZCError as error:
-        log.warning("tenant can't be helped now", extra={"tenant": tenant.slug, "type": error.type})
-    except Exception:
-        log.exception("tenant can't be helped", extra={"tenant": tenant.slug})
 
 
 def _mend(tenant: Tenant, item: Judged, turn: sweeps.Turn) -> None:

@@ -6,13 +6,13 @@ began a new life, or was not read before, nothing is made up.
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 
 from monitoring import flapping, host, series, sweeps
 from monitoring.models import HostSnapshot, ResourceCounter
@@ -21,9 +21,7 @@ from tenants.runtimes import runtime_for
 from tenants.runtimes.base import Handle, Reading
 from tenants.states import Status
 from zcplatform.lib import clock
-from zcplatform.lib.errors import FaultError
-
-log = logging.getLogger(__name__)
+from zcplatform.lib.contained import contained
 
 NAME = "resources"
 EVERY_S, LEASE_S = 60.0, 120.0
@@ -72,7 +70,9 @@ def _measure() -> tuple[int, list[Measured], int]:
     handles: dict[int, list[Handle]] = defaultdict(list)
     running = Tenant.objects.filter(status=Status.RUNNING, handle__isnull=False)
     for pk, node_id, cores, raw in running.values_list("pk", "node_id", "plan__cpu_limit", "handle"):
-        handle = Handle.from_json(raw or {})
+        handle = contained(partial(Handle.from_json, raw or {}), None, what="handle makes no sense", tenant_id=pk)
+        if handle is None:
+            continue
         by_node[node_id][handle.id] = (pk, cores)
         handles[node_id].append(handle)
     found: list[Measured] = []
@@ -85,11 +85,7 @@ def _measure() -> tuple[int, list[Measured], int]:
 
 def _read(node: Node, handles: list[Handle]) -> Mapping[str, Reading]:
     """A node that can't be read is a gap, and keeps no other from being read."""
-    try:
-        return runtime_for(node).measure(handles)
-    except FaultError as error:
-        log.warning("node can't be measured", extra={"node": node.name, "type": error.type})
-        return {}
+    return contained(lambda: runtime_for(node).measure(handles), {}, what="node can't be measured", node=node.name)
 
 
 def used(before: ResourceCounter | None, now: Reading, read_us: int) -> Used:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from functools import partial
 
 from django.db.models import Count, Q
 from django.db.models.functions import Now
@@ -22,9 +23,11 @@ from monitoring import heartbeats
 from monitoring.alerting.models import Alert, Delivery
 from monitoring.exposition.ledger import Histogram, Ledger
 from monitoring.models import Heartbeat, HostSnapshot, Sweep
+from tenants import quotas
 from tenants.models import Node, Run, Tenant
 from tenants.records import JobResult
 from tenants.states import ACTIVE_RUN, Health, Status
+from zcplatform.lib.contained import contained
 
 Samples = Iterable[tuple[tuple[str, ...], float | int | None]]
 
@@ -38,13 +41,14 @@ class RowsCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """The families, as prometheus-client asks for them."""
         yield InfoMetricFamily("zcplatform_build", "The platform's version.", {"version": self.version})
-        yield from _fleet()
-        yield from _runs(self.ledger)
-        yield from _sweeps()
-        yield from _workers()
-        yield from _host()
-        yield from _jobs()
-        yield from _alerting()
+        for part in (_fleet, _usage, partial(_runs, self.ledger), _sweeps, _workers, _host, _jobs, _alerting):
+            # What can't be told of one thing is a gap there, and the rest is told.
+            nothing: list[Metric] = []
+            yield from contained(partial(_all, part), nothing, what="metrics are missing", part=str(part))
+
+
+def _all(part: Callable[[], Iterator[Metric]]) -> list[Metric]:
+    return list(part())
 
 
 def _fleet() -> Iterator[Metric]:
@@ -61,6 +65,13 @@ def _fleet() -> Iterator[Metric]:
     yield _gauge(
         "node_slots_used", "Slots of a node that tenants hold.", ["node"], [((n.name,), n.taken) for n in nodes]
     )
+
+
+def _usage() -> Iterator[Metric]:
+    found = quotas.of_fleet()
+    for period, when in (("today", "the UTC day"), ("this_month", "the UTC month")):
+        samples = [((name,), value) for name, value in found[period].items()]
+        yield _gauge(f"usage_{period}", f"Used in {when}, by all tenants.", ["measure"], samples)
 
 
 def _runs(ledger: Ledger) -> Iterator[Metric]:

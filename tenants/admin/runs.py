@@ -84,7 +84,7 @@ class RunAdmin(ReadOnlyAdmin):
 
     @admin.display(description="When", ordering="created_at")
     def when(self, run: Run) -> str:
-        exact = f"{run.created_at:%Y-%m-%d %H:%M:%S} UTC"
+        exact = clock.in_words(run.created_at)
         return format_html('<span title="{}">{}</span>', exact, words.ago(run.created_at))
 
     def change_view(

@@ -7,7 +7,8 @@ from functools import cache
 from django.conf import settings
 from django.utils.module_loading import import_string
 
-from tenants.agents.base import AgentKind
+from tenants.agents.base import AgentKind, Counters
+from zcplatform.lib.contained import contained
 from zcplatform.lib.errors import InvalidField
 
 
@@ -18,6 +19,16 @@ def agent_kind(name: str) -> AgentKind:
     except KeyError:
         raise InvalidField("There is no such agent kind.", type="unknown_agent", field="agent_kind") from None
     return _load(path)
+
+
+def is_healthy(name: str, status: int, body: bytes) -> bool:
+    """Whether this is what a healthy agent of the kind answers. False too for what can't even be read."""
+    return contained(lambda: agent_kind(name).healthy(status, body), False, what="unreadable health", kind=name)
+
+
+def counts_of(name: str, text: str) -> Counters:
+    """What an agent of the kind tells of its counts; no data where it can't be read."""
+    return contained(lambda: agent_kind(name).counters(text), Counters(), what="unreadable counts", kind=name)
 
 
 def kinds() -> dict[str, AgentKind]:

@@ -16,16 +16,20 @@ from tenants.agents.base import Counters
 _IN = frozenset({"in", "inbound", "input", "received", "incoming", ""})
 _OUT = frozenset({"out", "outbound", "output", "sent", "outgoing"})
 _MESSAGES = ("zeroclaw_channel_messages_total", "zeroclaw_messages_total")
+_FAMILIES = (*_MESSAGES, "zeroclaw_tokens_")
+LINES_MAX, LINE_MAX = 2_000, 2_000
+"""Of what concerns us; an agent that tells more tells nothing. A fleet's answers are read in one loop, and the time
+that reading one takes is everybody's."""
 Wanted = Callable[[str], bool]
 
 
 def counters(text: str) -> Counters:
     """The counts in a Prometheus exposition, summed over labels; None where there is no sample ("no data").
 
-    A text that can't be parsed holds no data either.
+    A text that can't be parsed holds no data either, nor does a sum that is no number.
     """
     try:
-        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+        samples = [sample for family in text_string_to_metric_families(_ours(text)) for sample in family.samples]
     except ValueError:
         return Counters()
     return Counters(
@@ -38,6 +42,14 @@ def counters(text: str) -> Counters:
     )
 
 
+def _ours(text: str) -> str:
+    """The samples that are counted; ValueError where they are too many or too long."""
+    lines = [line for line in text.split("\n") if line.lstrip().startswith(_FAMILIES)]
+    if len(lines) > LINES_MAX or any(len(line) > LINE_MAX for line in lines):
+        raise ValueError("more than an agent has to tell")
+    return "\n".join([*lines, ""])
+
+
 def _any(direction: str) -> bool:
     return True
 
@@ -47,5 +59,6 @@ def _first(samples: Iterable[Sample], *sources: tuple[str, Wanted]) -> int | Non
         values = [s.value for s in samples if s.name == name and wanted(s.labels.get("direction", "").lower())]
         values = [value for value in values if isfinite(value) and value >= 0]
         if values:
-            return int(sum(values))
+            total = sum(values)
+            return int(total) if isfinite(total) else None
     return None

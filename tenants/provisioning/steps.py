@@ -10,7 +10,7 @@ from typing import Any
 
 from django.conf import settings
 
-from tenants import last_words, routes, secrets
+from tenants import last_words, routes, secrets, usage
 from tenants.agents import agent_kind
 from tenants.egress.policy import mode_of
 from tenants.models import Tenant, TenantSecret
@@ -137,8 +137,7 @@ def retire_stale(ctx: Context) -> None:
     if tenant.routed and not any(s not in stale and s.state == AgentState.RUNNING for s in there):
         withdraw_route(ctx)
     for seen in stale:
-        ctx.check()
-        runtime.stop(seen.handle, grace_s=STOP_GRACE_S)
+        _stop(ctx, seen)
     if stale and _may_write(tenant):
         runtime.folders.prepare(tenant.folder, tenant.uid)
     if not _is_as_rendered(ctx):
@@ -151,6 +150,18 @@ def _is_as_rendered(ctx: Context) -> bool:
         return True
     found = _runtime(ctx.subject).folders.read_config(ctx.subject.folder)
     return spec.hash_files(found) == ctx.results["render_config"]["config_hash"]
+
+
+def _stop(ctx: Context, seen: Observed) -> None:
+    """What the agent counted is taken in first: it ends with the agent."""
+    _take_counts(ctx, seen)
+    ctx.check()
+    _runtime(ctx.subject).stop(seen.handle, grace_s=STOP_GRACE_S)
+
+
+def _take_counts(ctx: Context, seen: Observed) -> None:
+    if seen.state == AgentState.RUNNING and seen.handle == ctx.subject.agent_handle:
+        usage.settle(ctx.subject)
 
 
 def _is_wanted(runtime: Runtime, wanted: AgentSpec, seen: Observed) -> bool:
@@ -184,6 +195,7 @@ def undo_create(ctx: Context) -> None:
     tenant, runtime = ctx.subject, _runtime(ctx.subject)
     for seen in runtime.find(str(tenant.public_id)):
         last_words.save(tenant, runtime.logs(seen.handle, tail=50))
+        _take_counts(ctx, seen)
         ctx.check()
         runtime.remove(seen.handle)
     with ctx.writing():
@@ -266,8 +278,7 @@ def mark_running(ctx: Context) -> None:
 
 def stop(ctx: Context) -> None:
     for seen in _runtime(ctx.subject).find(str(ctx.subject.public_id)):
-        ctx.check()
-        _runtime(ctx.subject).stop(seen.handle, grace_s=STOP_GRACE_S)
+        _stop(ctx, seen)
 
 
 def mark_stopped(ctx: Context) -> None:
@@ -285,6 +296,7 @@ def revoke_tokens(ctx: Context) -> None:
 
 def remove(ctx: Context) -> None:
     for seen in _runtime(ctx.subject).find(str(ctx.subject.public_id)):
+        _take_counts(ctx, seen)
         ctx.check()
         _runtime(ctx.subject).remove(seen.handle)
     with ctx.writing():

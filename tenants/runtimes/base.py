@@ -150,6 +150,15 @@ class LogPart:
 
 
 @dataclass(frozen=True)
+class Holder:
+    """Who holds space on the disk: a tenant's uid, its folder, and the agent that may run."""
+
+    uid: int
+    folder: Path
+    handle: Handle | None
+
+
+@dataclass(frozen=True)
 class EngineInfo:
     kind: str
     version: str
@@ -183,8 +192,8 @@ class FolderKeeper(Protocol):
         ``folder_failed`` when the folder is not the platform's alone."""
 
     def size(self, folder: Path) -> int:
-        """Bytes that the folder takes on the disk; 0 when there is none. What a tenant moves about while it is
-        counted may be missing from it."""
+        """Bytes that the folder takes on the disk, each entry 4 KiB at least; 0 when there is none. What a tenant
+        moves about while it is counted may be missing from it."""
 
     def archive(self, folder: Path, trash: Path) -> None:
         """Move the folder to ``trash`` by rename; already gone counts as done."""
@@ -248,6 +257,11 @@ class Runtime(Protocol):
     def measure(self, handles: Sequence[Handle]) -> Mapping[str, Reading]:
         """What each of these agents uses now, by the handle's id; one that does not run is left out. Cheap enough to
         be asked for every agent every minute; changes nothing."""
+
+    def hidden(self, holders: Sequence[Holder]) -> Mapping[int, int]:
+        """Bytes by uid that an agent takes where ``folders.size`` does not look: files that are open and have no name
+        any more and, where nothing else bounds them, what it left in places that all agents share. Who can't be
+        looked at is absent."""
 
     def logs(self, handle: Handle, *, tail: int = 100) -> str:
         """The last ``tail`` lines of stdout and stderr, UTF-8 with replacement; empty when absent."""

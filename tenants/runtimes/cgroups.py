@@ -30,6 +30,21 @@ def read(container: str, *, root: Path = ROOT, proc: Path = PROC) -> Reading | N
         return None  # it ended while we read
 
 
+def memory_of_unit(pid: int, unit: str, *, root: Path = ROOT, proc: Path = PROC) -> int:
+    """Bytes of memory of the systemd unit that ``pid`` runs in, files in memory included, when it is the scope
+    ``unit``; 0 where there is none, or it can't be seen."""
+    try:
+        places = [line.split(":", 2) for line in (proc / str(pid) / "cgroup").read_text().splitlines()]
+        found = {controllers: path.lstrip("/") for _, controllers, path in places}
+        if (path := found.get("")) and path.endswith(f"/{unit}.scope") and (root / path / "memory.current").exists():
+            return _memory(root / path, "memory.current", "inactive_file")
+        if (path := found.get("memory")) and path.endswith(f"/{unit}.scope"):
+            return _memory(root / "memory" / path, "memory.usage_in_bytes", "total_inactive_file")
+    except (OSError, ValueError):
+        pass  # it ended while we read
+    return 0
+
+
 def _place(root: Path, container: str) -> Path:
     for place in PLACES:
         if (path := root / place.format(id=container)).is_dir():

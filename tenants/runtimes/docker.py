@@ -17,6 +17,7 @@ from tenants.runtimes import (
     docker_exec,
     docker_hardening,
     docker_helper,
+    docker_hidden,
     docker_logs,
     docker_networks,
     docker_usage,
@@ -32,6 +33,7 @@ from tenants.runtimes.base import (
     ExecResult,
     FolderKeeper,
     Handle,
+    Holder,
     LogPart,
     Observed,
     Placement,
@@ -143,6 +145,11 @@ class DockerRuntime:
 
     def measure(self, handles: Sequence[Handle]) -> Mapping[str, Reading]:
         return docker_usage.measure(self.engine, [handle.id for handle in handles])
+
+    def hidden(self, holders: Sequence[Holder]) -> Mapping[int, int]:
+        """Files without a name on the disk of the folders. What lies in an agent's ``/tmp`` and ``/dev/shm`` counts as
+        its memory, which has a limit, and the rest of a container can't be written to."""
+        return docker_hidden.hidden(self.engine, holders)
 
     def logs(self, handle: Handle, *, tail: int = 100) -> str:
         if self._ours(handle) is None:

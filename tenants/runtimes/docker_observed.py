@@ -23,7 +23,7 @@ def observed(raw: Mapping[str, Any]) -> Observed:
         tenant=labels.get(LABEL_TENANT, ""),
         state=ours,
         run=labels.get(LABEL_RUN, ""),
-        epoch=int(labels.get(LABEL_EPOCH) or 0),
+        epoch=_number(labels.get(LABEL_EPOCH, "")),
         fingerprint=labels.get(LABEL_SPEC, ""),
         port=host_port(raw),
         exit_code=None if state["Status"] in ("created", "running", "paused") else state["ExitCode"],
@@ -31,6 +31,11 @@ def observed(raw: Mapping[str, Any]) -> Observed:
         restarts=raw.get("RestartCount", 0),
         started_at=moment(state["StartedAt"]),
     )
+
+
+def _number(text: str) -> int:
+    """Of a label, which anybody may have set who may speak to the engine; 0 for what is none of ours."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else 0
 
 
 def labels_of(raw: Mapping[str, Any]) -> dict[str, str]:

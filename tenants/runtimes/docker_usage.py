@@ -9,6 +9,8 @@ from typing import Any
 from tenants.runtimes import cgroups
 from tenants.runtimes.base import Reading
 from tenants.runtimes.docker_engine import CREATE_S, Engine, Refused
+from zcplatform.lib.contained import contained
+from zcplatform.lib.errors import DependencyDown
 
 AT_ONCE = 100  # the engine takes about a second for each, whatever else it does
 
@@ -27,8 +29,18 @@ def by_api(engine: Engine, containers: Sequence[str]) -> dict[str, Reading]:
     if not containers:
         return {}
     with ThreadPoolExecutor(min(AT_ONCE, len(containers))) as pool:
-        answers = pool.map(lambda container: _ask(engine, container), containers)
-        return {c: reading for c, raw in zip(containers, answers, strict=True) if raw and (reading := parse(raw))}
+        answers = pool.map(lambda container: _read(engine, container), containers)
+        return {c: reading for c, reading in zip(containers, answers, strict=True) if reading}
+
+
+def _read(engine: Engine, container: str) -> Reading | None:
+    """None too for an answer that makes no sense: the others' do."""
+
+    def read() -> Reading | None:
+        raw = _ask(engine, container)
+        return parse(raw) if raw else None
+
+    return contained(read, None, what="container can't be measured", passing=(DependencyDown,), container=container)
 
 
 def _ask(engine: Engine, container: str) -> Mapping[str, Any] | None:

@@ -22,6 +22,7 @@ PARTS = ("config", "data")
 FILE_MAX = 1_048_576  # bytes of one file that are read, whatever the tenant put there
 FILES_MAX = 100  # and how many files
 SIZE_S = 60
+ENTRY = 4_096  # bytes: an empty file takes an inode and a name, and counts like one that holds a byte
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
@@ -139,10 +140,16 @@ def size(top, _):
 
 
 def occupied(top):
-    """Bytes on the disk of all that lies below ``top``: blocks, a file with several names once, other file systems
-    left out. Two descriptors whatever the depth: the way back up is taken only where it leads to where we came from.
-    A folder that is moved meanwhile, or takes longer than a minute, is counted in part."""
-    until = time.monotonic() + SIZE_S
+    """Bytes on the disk of all that lies below ``top``, whoever owns it."""
+    return sum(weigh(top).values())
+
+
+def weigh(top, limit_s=SIZE_S):
+    """Bytes on the disk of all that lies below ``top``, by owner: blocks, at least ``ENTRY`` for each entry, a file
+    with several names once, other file systems left out. Two descriptors whatever the depth: the way back up is taken
+    only where it leads to where we came from. A folder that is moved meanwhile, or takes longer than ``limit_s``
+    seconds, is counted in part."""
+    until = time.monotonic() + limit_s
     seen: set[int] = set()
     above: list[tuple[int, list[str]]] = []
     here = os.open(".", DIRECTORY, dir_fd=top)
@@ -157,7 +164,7 @@ def occupied(top):
                     os.close(here)
                     here = inner
                     count, folders = listed(here, device, seen)
-                    total += count
+                    add(total, count)
             elif above:
                 parent = opened("..", here)
                 os.close(here)
@@ -173,8 +180,9 @@ def occupied(top):
 
 
 def listed(folder, device, seen):
-    """The bytes of a folder's own entries, and the names of the folders among them."""
-    total, names = 0, []
+    """The bytes of a folder's own entries by owner, and the names of the folders among them."""
+    total: dict[int, int] = {}
+    names = []
     with os.scandir(folder) as entries:
         for entry in entries:
             with contextlib.suppress(FileNotFoundError):
@@ -185,8 +193,13 @@ def listed(folder, device, seen):
                     names.append(entry.name)
                 elif found.st_nlink > 1:
                     seen.add(found.st_ino)
-                total += found.st_blocks * 512
+                add(total, {found.st_uid: max(found.st_blocks * 512, ENTRY)})
     return total, names
+
+
+def add(total, more):
+    for owner, count in more.items():
+        total[owner] = total.get(owner, 0) + count
 
 
 ACTS = {"size": size, "prepare": prepare, "write": write, "read": read, "purge": purge}

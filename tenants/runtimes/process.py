@@ -14,23 +14,24 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from django.conf import settings
 
 from tenants.egress import firewall
 from tenants.folders import DirectFolders
-from tenants.runtimes import shim_tree
+from tenants.runtimes import cgroups, folder_script, loose_files, shim_tree
 from tenants.runtimes.base import (
     AgentSpec,
     AgentState,
     EngineInfo,
     ExecResult,
     Handle,
+    Holder,
     LogPart,
     Observed,
     Placement,
@@ -38,12 +39,16 @@ from tenants.runtimes.base import (
 )
 from tenants.runtimes.rundir import RunDir, alive
 from tenants.states import Egress
+from zcplatform.lib.contained import contained
 from zcplatform.lib.errors import Conflict, DependencyDown, DependencyTimeout, Misconfigured, RunFailed
 
 SYSTEMD = Path("/run/systemd/system")
 SHIM = Path(__file__).absolute().with_name("shim.py")
 SPAWN_S = 20
+SHARED = ("/dev/shm", "/tmp", "/var/tmp")  # noqa: S108 - looked at, never written
+SHARED_S = 3.0
 _SIZE = re.compile(r"(\d+)([kmg]?)b?", re.IGNORECASE)
+T = TypeVar("T")
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
@@ -149,13 +154,23 @@ class ProcessRuntime:
         return [observed(run, record)] if record else []
 
     def list(self) -> list[Observed]:
-        return [observed(run, record) for run in RunDir.all() if (record := run.ours())]
+        """One whose record is damaged keeps no other from being seen."""
+        found = [_of_one(run, observed) for run in RunDir.all()]
+        return [seen for seen in found if seen]
 
     def measure(self, handles: Sequence[Handle]) -> Mapping[str, Reading]:
         """The network is the host's own: what of it is an agent's can't be told."""
-        runs = {handle.id: RunDir(handle.id) for handle in handles}
-        readings = {i: reading(record, run.state()) for i, run in runs.items() if (record := run.ours())}
+        readings = {handle.id: _of_one(RunDir(handle.id), reading) for handle in handles}
         return {i: found for i, found in readings.items() if found}
+
+    def hidden(self, holders: Sequence[Holder]) -> Mapping[int, int]:
+        """Without names, in memory that is shared, and in the folders of the host that everybody may write to. Nothing
+        where agents have no uid of their own, by which that could be told apart."""
+        uids = {holder.uid for holder in holders} - {0}
+        if os.geteuid() != 0 or not uids:
+            return {}
+        found = [loose_files.held(uids), loose_files.shared_memory(uids), *map(_owners, SHARED)]
+        return {uid: sum(owned.get(uid, 0) for owned in found) for uid in uids}
 
     def logs(self, handle: Handle, *, tail: int = 100) -> str:
         run = RunDir(handle.id)
@@ -179,6 +194,18 @@ class ProcessRuntime:
         return ExecResult(output=output.decode("utf-8", "replace"), **json.loads(head))
 
 
+def _owners(folder: str) -> Mapping[int, int]:
+    """What lies below a folder that all may write to, by owner; of a very full one what can be looked at in time."""
+    try:
+        top = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return {}
+    try:
+        return folder_script.weigh(top, SHARED_S)
+    finally:
+        os.close(top)
+
+
 def record_of(spec: AgentSpec) -> dict[str, Any]:
     """What is kept of a spec: who it is for, how to tell it from another, and what the shim has to run."""
     keys = ("instance", "tenant", "name", "run", "epoch", "port", "uid")
@@ -192,6 +219,16 @@ def record_of(spec: AgentSpec) -> dict[str, Any]:
         "pids": spec.pids,
     }
     return {**{key: getattr(spec, key) for key in keys}, "fingerprint": spec.fingerprint(), "job": job}
+
+
+def _of_one(run: RunDir, look: Callable[[RunDir, dict[str, Any]], T | None]) -> T | None:
+    """What ``look`` tells of an agent of ours; None when there is none, or its record can't be read."""
+
+    def of_ours() -> T | None:
+        record = run.ours()
+        return look(run, record) if record else None
+
+    return contained(of_ours, None, what="agent can't be read", tenant_id=run.path.name)
 
 
 def observed(run: RunDir, record: dict[str, Any]) -> Observed:
@@ -215,9 +252,10 @@ def observed(run: RunDir, record: dict[str, Any]) -> Observed:
     )
 
 
-def reading(record: dict[str, Any], state: dict[str, Any]) -> Reading | None:
+def reading(run: RunDir, record: dict[str, Any]) -> Reading | None:
     """What the agent uses; None when it does not run. A start by its keeper begins a new life too. The CPU time of
     what it left behind to the keeper, and has ended, is lost."""
+    state = run.state()
     if state.get("phase") != "running" or not alive(state):
         return None
     keeper, _ = state["shim"]
@@ -225,7 +263,7 @@ def reading(record: dict[str, Any], state: dict[str, Any]) -> Reading | None:
     return Reading(
         life=f"{state['boot'][:8]}:{keeper}:{state['started_at']}",
         cpu_us=sum(map(shim_tree.cpu_us, tree)),
-        mem_bytes=sum(map(shim_tree.proportional, tree)),
+        mem_bytes=max(sum(map(shim_tree.proportional, tree)), cgroups.memory_of_unit(keeper, unit_of(run.path.name))),
         mem_limit=record["job"]["memory_mb"] * 1_048_576,
         net_in=None,
         net_out=None,
@@ -294,8 +332,11 @@ def scope(tenant: str) -> list[str]:
     """Under systemd a restart of our service would kill what it started: the shim gets a scope of its own."""
     if os.geteuid() != 0 or not SYSTEMD.is_dir():
         return []
-    unit = f"--unit=zcplatform-{settings.INSTANCE}-{tenant}"
-    return ["systemd-run", "--scope", "--collect", "--quiet", unit, "--"]
+    return ["systemd-run", "--scope", "--collect", "--quiet", f"--unit={unit_of(tenant)}", "--"]
+
+
+def unit_of(tenant: str) -> str:
+    return f"zcplatform-{settings.INSTANCE}-{tenant}"
 
 
 def call_shim(mode: str, run: RunDir, job: dict[str, Any], *, limit_s: float, prefix: Sequence[str] = ()) -> bytes:

@@ -79,7 +79,7 @@ class RunDir:
     def ours(self) -> dict[str, Any] | None:
         """The same, but None too when it belongs to another installation."""
         record = self.record()
-        return record if record and record["instance"] == settings.INSTANCE else None
+        return record if record and record.get("instance") == settings.INSTANCE else None
 
     def write_record(self, record: dict[str, Any]) -> None:
         with storage_errors(self.path):

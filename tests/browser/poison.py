@@ -82,7 +82,7 @@ OURS: dict[str, tuple[str, ...]] = {
     "monitoring.Sweep": ("name", "lease_owner"),
     "monitoring.HealthState": ("restarts", "evidence"),
     "monitoring.ResourceCounter": ("life",),
-    "monitoring.UsageCounter": ("life",),
+    "monitoring.UsageCounter": ("life", "passed", "ahead"),
     "monitoring.QuotaMark": ("quota",),
 }
 NESTED: dict[str, Any] = {

@@ -10,8 +10,8 @@ from typing import Any, Self
 
 class Listeners:
     """``open(mode)`` gives a port. ``modes[port]`` may be changed at any time: ``ok``, ``503``, ``hang``, ``drop``,
-    ``302`` (to the body), ``drip`` (a byte a second) or ``flood``. ``bodies[port]`` is what is answered, ``asked``
-    counts requests."""
+    ``302`` (to the body), ``drip`` (a byte a second), ``flood`` or ``raw``. ``bodies[port]`` is what is answered, with
+    ``raw`` the head too; ``asked`` counts requests."""
 
     def __init__(self) -> None:
         self.modes: dict[int, str] = {}
@@ -71,6 +71,10 @@ class Listeners:
     async def _answer(self, mode: str, body: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if mode == "hang":
             await self._hang(reader)
+            return
+        if mode == "raw":
+            writer.write(body)
+            await writer.drain()
             return
         status = {"503": "503 No", "302": f"302 Found\r\nLocation: {body.decode()}"}.get(mode, "200 OK")
         length = 10_000_000 if mode in ("drip", "flood") else len(body)

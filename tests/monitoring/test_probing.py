@@ -70,10 +70,20 @@ def test_m9_all_that_hang_fit_into_the_descriptors_that_a_process_has_by_default
 
 
 @pytest.mark.parametrize("mode", ["ok", "hang"])
-def test_what_goes_wrong_with_an_answer_is_not_swallowed(listeners, monkeypatch, mode):
+def test_what_goes_wrong_with_an_answer_is_that_answers_and_no_others(listeners, monkeypatch, mode, caplog):
     monkeypatch.setattr(probing, "TIMEOUT_S", 0.5)
-    with pytest.raises(ZeroDivisionError):
-        probing.ask([(1, f"http://127.0.0.1:{listeners.open(mode)}/")], lambda _key, _answer: 1 / 0)
+    bad, well = listeners.open(mode), listeners.open()
+
+    def take(key, answer):
+        return 1 / (key - bad if answer.error != "senseless" else 1)
+
+    found = probing.ask([(port, f"http://127.0.0.1:{port}/") for port in (bad, well)], take)
+    assert found == {bad: 1, well: 1 / (well - bad)}
+    assert "an answer can't be dealt with" in caplog.text
+
+
+def test_a_key_that_nothing_can_be_made_of_is_left_out(listeners):
+    assert probing.ask([(1, f"http://127.0.0.1:{listeners.open()}/")], lambda _key, _answer: 1 / 0) == {}
 
 
 def test_a_redirect_is_not_followed(listeners):

@@ -205,9 +205,11 @@ class TestChat:
         assert door.chat(token).status_code == 502
         assert UsageHour.objects.values_list("messages_in", "messages_out").get() == (1, None)
 
-    def test_an_agent_that_counts_itself_is_not_counted_twice(self, door, agent, acme, token):
+    def test_those_of_an_agent_that_counts_itself_are_counted_here_too_and_known_to_be(self, door, agent, acme, token):
+        """By which the sweep tells them from what came by a channel."""
         door.chat(token)
-        assert not UsageHour.objects.exists()
+        assert UsageHour.objects.values_list("messages_in", "messages_out", "tokens_in").get() == (1, 1, None)
+        assert usage.passed([acme.pk])[acme.pk]["messages_in"] == 1
 
     def test_a_chat_goes_on_when_it_cannot_be_counted(self, door, agent, acme, token, monkeypatch):
         Tenant.objects.filter(pk=acme.pk).update(agent_kind="openclaw")
@@ -215,7 +217,7 @@ class TestChat:
         def locked(*_args, **_counts):
             raise OperationalError("database is locked")
 
-        monkeypatch.setattr(usage, "add", locked)
+        monkeypatch.setattr(usage, "add_passed", locked)
         assert door.chat(token).status_code == 200
 
     def test_l13_the_agent_gets_its_own_secret_and_no_header_of_the_client(self, door, agent, token):

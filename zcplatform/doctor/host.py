@@ -144,7 +144,7 @@ def clocks() -> Looked:
             yield "warning", f"The {name}'s clock is {skew:.0f} s off this host's.", todo
     newest = AuditEntry.objects.order_by("-id").values_list("created_at", flat=True).first()
     if newest and newest > clock.now() + FUTURE:
-        yield "warning", f"The newest row of the audit is from {newest:%Y-%m-%d %H:%M} UTC: the clock went back.", todo
+        yield "warning", f"The newest row of the audit is from {clock.in_words(newest)}: the clock went back.", todo
 
 
 def _database_time() -> datetime:
