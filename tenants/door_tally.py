@@ -12,6 +12,7 @@ from django.db import InterfaceError, OperationalError
 from tenants import usage
 from tenants.door_access import in_database
 from tenants.records import UsageSource
+from zcplatform.lib.errors import Overloaded
 
 log = structlog.get_logger(__name__)
 PATIENCE_S = 1.0
@@ -59,7 +60,7 @@ async def _is_settled(batch: Batch) -> bool:
     """False when the database is away: then the batch is to be tried again. What it refuses is told and given up."""
     try:
         await in_database(partial(usage.add_passed, UsageSource.Source.DOOR, batch))
-    except (OperationalError, InterfaceError) as error:
+    except (OperationalError, InterfaceError, Overloaded) as error:
         log.warning("messages wait to be counted", tenants=len(batch), type=type(error).__name__)
         return False
     except Exception:

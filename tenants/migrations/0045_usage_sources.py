@@ -2,7 +2,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("tenants", "0030_egress")]
+    dependencies = [("tenants", "0043_origins")]
 
     operations = [
         migrations.CreateModel(
