@@ -1,7 +1,8 @@
 """Logging in and out in a browser: by a code sent to one's address, or by a link; then the second factor, if enrolled.
 
 Nothing here needs JavaScript. What is known between two steps lies in the session: the address that a code was sent to
-with the handle that the code is bound to, and, once it was proven, a token that is good for showing the second factor and nothing else.
+with the handle that the code is bound to, and, once it was proven, a token that is good for showing the second factor
+and nothing else.
 """
 
 from __future__ import annotations

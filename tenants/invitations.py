@@ -17,6 +17,7 @@ from accounts.emails import normalise_email
 from accounts.letters import Letter, write
 from accounts.models import Urgency, User
 from accounts.services import create_user
+from tenants import offer
 from tenants.access import deny, require
 from tenants.events import emit
 from tenants.membership import check_grant, check_room, refusals_recorded
@@ -24,7 +25,7 @@ from tenants.models import Invitation, Member, Tenant
 from tenants.runs import audit
 from tenants.states import Desired
 from zcplatform.lib import clock
-from zcplatform.lib.actors import Actor
+from zcplatform.lib.actors import OPERATOR, Actor
 from zcplatform.lib.errors import Conflict, Forbidden, NotFound, RateLimited
 from zcplatform.lib.redact import remember
 
@@ -96,10 +97,13 @@ def accept(*, actor: Actor, user: User, token: str) -> Member:
     if user.email != found.email:
         refusal = Forbidden("This invitation is for another address.", type="not_invited")
         deny(refusal, actor=actor, ability="invitation.accept", tenant=found.tenant)
-    with transaction.atomic():
-        tenant = Tenant.objects.select_for_update().select_related("plan").get(pk=found.tenant_id)
+    with refusals_recorded(actor, found.tenant, "invitation.accept"), transaction.atomic():
+        rows = Tenant.objects.select_for_update(of=("self",)).select_related("plan", "node")
+        tenant = rows.get(pk=found.tenant_id)
         fresh = Invitation.objects.select_related("invited_by").get(pk=found.pk)
         _check_open(fresh, tenant)
+        if fresh.role == "owner":
+            offer.check_owner(_giver(fresh), tenant, user)
         if tenant.members.filter(user=user).exists():
             raise Conflict("You are a member already.", type="already_member")
         check_room(tenant)
@@ -108,6 +112,11 @@ def accept(*, actor: Actor, user: User, token: str) -> Member:
         emit(tenant, "member.add", {"member": str(member.public_id), "role": member.role})
         audit(tenant, "invitation.accept", actor, email=user.email, role=member.role)
     return member
+
+
+def _giver(invitation: Invitation) -> Actor:
+    """On whose word it stands: what an operator offers, anybody may take."""
+    return invitation.invited_by.as_actor() if invitation.invited_by else OPERATOR
 
 
 def find(token: str) -> Invitation:

@@ -10,6 +10,7 @@ from django.db import transaction
 from accounts.access import require_reach
 from accounts.models import User
 from accounts.permissions import may_grant
+from tenants import offer
 from tenants.access import deny, require, role_in
 from tenants.events import emit
 from tenants.models import Member, Tenant
@@ -22,9 +23,11 @@ def set_role(*, actor: Actor, tenant: Tenant, user: User, role: str) -> Member:
     """Add a member or change a role. Forbidden ``role_too_high`` or ``plan_limit``, Conflict ``last_owner``."""
     require(actor, "members.update", tenant)
     with refusals_recorded(actor, tenant), transaction.atomic():
-        row = Tenant.objects.select_for_update().select_related("plan").get(pk=tenant.pk)
+        row = Tenant.objects.select_for_update(of=("self",)).select_related("plan", "node").get(pk=tenant.pk)
         member = Member.objects.filter(tenant=row, user=user).first()
         check_grant(actor, row, role, member.role if member else None)
+        if role == "owner":
+            offer.check_owner(actor, row, user)
         if member is None:
             check_room(row)
             member = Member.objects.create(tenant=row, user=user, role=role, invited_by_id=actor.user_id)
@@ -67,12 +70,13 @@ def transfer(*, actor: Actor, tenant: Tenant, to: Member) -> None:
     """
     require(actor, "tenant.transfer", tenant)
     with refusals_recorded(actor, tenant), transaction.atomic():
-        row = Tenant.objects.select_for_update().get(pk=tenant.pk)
+        row = Tenant.objects.select_for_update(of=("self",)).select_related("plan", "node").get(pk=tenant.pk)
         heir = Member.objects.select_related("user").filter(pk=to.pk, tenant=row).first()
         if heir is None:
             raise NotFound("This member is gone already.")
         _check_heir(heir)
         check_grant(actor, row, "owner")
+        offer.check_owner(actor, row, heir.user)
         owners = row.members.filter(role="owner")
         leaving = owners.filter(user_id=actor.user_id or 0)
         (leaving if leaving.exists() else owners).update(role="manager")
@@ -104,14 +108,14 @@ def keep_owned(user: User) -> None:
 
 
 @contextmanager
-def refusals_recorded(actor: Actor, tenant: Tenant) -> Iterator[None]:
+def refusals_recorded(actor: Actor, tenant: Tenant | None, ability: str = "members.update") -> Iterator[None]:
     """Stands around the transaction: what is judged under the lock is recorded after the rollback."""
     try:
         yield
     except Forbidden as error:
-        if error.type != "role_too_high":
+        if error.type not in {"role_too_high", *offer.REFUSALS}:
             raise
-        deny(error, actor=actor, ability="members.update", tenant=tenant)
+        deny(error, actor=actor, ability=ability, tenant=tenant)
 
 
 def check_grant(actor: Actor, tenant: Tenant, role: str, before: str | None = None) -> None:

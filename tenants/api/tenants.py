@@ -117,7 +117,7 @@ def list_tenants(request: HttpRequest, query: Query[TenantQuery]) -> Any:
     openapi_extra=about(
         body={"name": "Acme", "plan": "free", "agent": "demo", "deploy": True},
         types={
-            403: "forbidden, plan_not_offered, plan_limit",
+            403: "forbidden, plan_not_offered, runtime_not_offered, agent_not_offered, signup_limit, plan_limit",
             409: "slug_taken, no_node",
             422: "unknown_plan, plan_too_small, invalid_slug, reserved_slug, unknown_provider, unknown_channel",
         },
@@ -125,7 +125,7 @@ def list_tenants(request: HttpRequest, query: Query[TenantQuery]) -> Any:
 )
 @idempotent
 def create_tenant(request: HttpRequest, payload: TenantIn, response: HttpResponse) -> Any:
-    """Super-admins always; others where the platform lets users sign up, with one of the plans offered there. You
+    """Super-admins always; others where the platform lets users sign up, with what is offered there. You
     become its owner, unless a super-admin names another."""
     actor = actor_of(request)
     made = services.create_tenant(
