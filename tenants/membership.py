@@ -1,4 +1,5 @@
-"""Who belongs to a tenant. Nobody grants more than they have, and the last owner stays."""
+"""Who belongs to a tenant. Nobody joins without saying yes (``tenants.invitations``), nobody grants more than they
+have, and an owner who is the last one stays, unless their account is made inactive: that always wins."""
 
 from __future__ import annotations
 
@@ -15,12 +16,13 @@ from tenants.access import deny, require, role_in
 from tenants.events import emit
 from tenants.models import Member, Tenant
 from tenants.runs import audit
-from zcplatform.lib.actors import Actor
+from zcplatform.lib.actors import SYSTEM, Actor
 from zcplatform.lib.errors import Conflict, Forbidden, NotFound
 
 
 def set_role(*, actor: Actor, tenant: Tenant, user: User, role: str) -> Member:
-    """Add a member or change a role. Forbidden ``role_too_high`` or ``plan_limit``, Conflict ``last_owner``."""
+    """Change a member's role. NotFound for whoever is no member, Forbidden ``role_too_high`` and as ``tenants.offer``
+    says, Conflict ``last_owner``."""
     require(actor, "members.update", tenant)
     with refusals_recorded(actor, tenant), transaction.atomic():
         row = Tenant.objects.select_for_update(of=("self",)).select_related("plan", "node").get(pk=tenant.pk)
@@ -29,15 +31,12 @@ def set_role(*, actor: Actor, tenant: Tenant, user: User, role: str) -> Member:
         if role == "owner":
             offer.check_owner(actor, row, user)
         if member is None:
-            check_room(row)
-            member = Member.objects.create(tenant=row, user=user, role=role, invited_by_id=actor.user_id)
-            action = "member.add"
-        else:
-            _keep_an_owner(row, member, role)
-            member.role, action = role, "member.change"
-            member.save(update_fields=["role"])
-        emit(row, action, {"member": str(member.public_id), "role": role})
-        audit(row, action, actor, email=user.email, role=role)
+            raise NotFound("This user is no member; invite them.")
+        _keep_an_owner(row, member, role)
+        member.role = role
+        member.save(update_fields=["role"])
+        emit(row, "member.change", {"member": str(member.public_id), "role": role})
+        audit(row, "member.change", actor, email=user.email, role=role)
     return member
 
 
@@ -93,18 +92,14 @@ def _check_heir(heir: Member) -> None:
         raise Conflict(f"{heir.user.email} is not active.", type="user_inactive")
 
 
-def keep_owned(user: User) -> None:
-    """Conflict ``last_owner`` when a tenant would be without an active owner without this user; inside the
-    transaction that makes the user inactive, which the tenants' locks bring in line with every other change."""
+def note_ownerless(user: User) -> None:
+    """Say of which tenants nobody active is an owner without this user; inside the transaction that makes the user
+    inactive. Nothing is refused: somebody who has to go goes, and a super-admin gives the tenant another owner."""
     owned = Member.objects.filter(user=user, role="owner").values("tenant")
-    left = [
-        tenant.slug
-        for tenant in Tenant.objects.alive().filter(pk__in=owned).order_by("pk").select_for_update()
-        if not tenant.members.filter(role="owner", user__is_active=True).exclude(user=user).exists()
-    ]
-    if left:
-        message = f"{user.email} is the last active owner of {', '.join(left[:5])}; hand over or delete them first."
-        raise Conflict(message, type="last_owner", tenants=left[:50])
+    for tenant in Tenant.objects.alive().filter(pk__in=owned).order_by("pk"):
+        if not tenant.members.filter(role="owner", user__is_active=True).exclude(user=user).exists():
+            emit(tenant, "tenant.ownerless", {"email": user.email})
+            audit(tenant, "tenant.ownerless", SYSTEM, email=user.email)
 
 
 @contextmanager

@@ -13,8 +13,9 @@ from typing import Any
 from django.conf import settings
 from django.db import IntegrityError, transaction
 
+from accounts.emails import normalise_email
 from accounts.models import User
-from tenants import access_tokens, configuration, offer, revisions, secrets, tokens
+from tenants import access_tokens, configuration, invitations, offer, revisions, secrets, tokens
 from tenants.access import require
 from tenants.agents import agent_kind
 from tenants.events import emit
@@ -59,20 +60,22 @@ def create_tenant(
     agent: str = "demo",
     runtime: str | None = None,
     config: configuration.ConfigInput | None = None,
-    owner: User | None = None,
+    owner: str | None = None,
     deploy_now: bool = False,
 ) -> Created:
-    """Make a tenant with its first access token, and deploy it when asked.
+    """Make a tenant with its first access token, and deploy it when asked. The actor becomes its owner; where ``owner``
+    is another's address, which only a super-admin names, that address is invited to be it.
 
     Forbidden unless the actor is unrestricted or sign-up is open, and then as ``tenants.offer`` says; InvalidField
-    ``plan_too_small``, ``invalid_slug``, ``reserved_slug``, ``invalid_field``, with ``deploy_now`` ``model_required``; Conflict
-    ``slug_taken`` for a slug that was asked for.
+    ``plan_too_small``, ``invalid_slug``, ``reserved_slug``, ``invalid_field``, with ``deploy_now`` ``model_required``;
+    Conflict ``slug_taken`` for a slug that was asked for.
     """
     runtime = runtime or settings.RUNTIME
     offer.require_create(actor, plan=plan, agent=agent, runtime=runtime)
     name = check_text(name, field="name", max_length=100, required=True)
     if slug is not None:
         check_slug(slug)
+    address = _owner_address(owner, actor)
     chosen = _plan(plan)
     _check_fits(agent, chosen)
     node = pick_node(runtime)
@@ -82,7 +85,7 @@ def create_tenant(
         AgentConfig.objects.create(tenant=tenant)
         configuration.store(tenant, given, actor=actor)
         revisions.keep(tenant, "tenant.create", actor=actor)
-        _add_owner(tenant, owner, actor)
+        _add_owner(tenant, address, actor)
         token, shown = tokens.mint(tenant, "first", created_by=actor.label)
         emit(tenant, "tenant.created", {"slug": tenant.slug, "plan": chosen.slug, "agent": agent})
         audit(tenant, "tenant.create", actor, plan=chosen.slug, agent=agent, token_id=str(token.public_id))
@@ -343,8 +346,20 @@ def _hold_kind(value: str) -> str:
     return value
 
 
-def _add_owner(tenant: Tenant, owner: User | None, actor: Actor) -> None:
-    user = owner or User.objects.filter(pk=actor.user_id or 0).first()
-    if user is not None:
+def _owner_address(owner: str | None, actor: Actor) -> str:
+    """Empty where the actor is to be owner."""
+    address = normalise_email(owner) if owner else ""
+    if address in ("", actor.email):
+        return ""
+    if not actor.unrestricted:
+        raise Forbidden("Only a super-admin may create a tenant for somebody else.")
+    return address
+
+
+def _add_owner(tenant: Tenant, address: str, actor: Actor) -> None:
+    """Who makes the tenant owns it; somebody else is asked first, and until they accept nobody does."""
+    if address:
+        invitations.invite(actor=actor, tenant=tenant, email=address, role="owner")
+    elif (user := User.objects.filter(pk=actor.user_id or 0).first()) is not None:
         offer.check_room(actor, user, tenant.plan)
         Member.objects.create(tenant=tenant, user=user, role="owner")

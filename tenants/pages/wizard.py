@@ -22,7 +22,6 @@ from accounts.idempotency import fingerprint_of, run_once
 from tenants import configuration, offer, services
 from tenants.admin.channels import rows_of
 from tenants.admin.configuration import told_key
-from tenants.admin.create import user_with
 from tenants.admin.site import refused_in, telling
 from tenants.agents import kinds
 from tenants.agents.base import AgentKind
@@ -55,7 +54,9 @@ class StartForm(forms.Form):
     agent = forms.ChoiceField(label=gettext_lazy("Agent"))
     runtime = forms.ChoiceField(label=gettext_lazy("Runtime"))
     owner = forms.EmailField(
-        required=False, label=gettext_lazy("Owner"), help_text=gettext_lazy("An existing user; you, when empty.")
+        required=False,
+        label=gettext_lazy("Owner"),
+        help_text=gettext_lazy("Who is invited to be owner; you, when empty."),
     )
     key = forms.CharField(widget=forms.HiddenInput, max_length=64)
 
@@ -69,10 +70,6 @@ class StartForm(forms.Form):
             del self.fields["runtime"]
         if not actor.unrestricted:
             del self.fields["owner"]
-
-    def clean_owner(self) -> Any:
-        """The active user with this address."""
-        return user_with(self.cleaned_data["owner"]) if self.cleaned_data["owner"] else None
 
 
 def _from_mb(megabytes: int) -> str:
@@ -139,7 +136,7 @@ def _created(request: HttpRequest, form: StartForm) -> HttpResponse:
                 plan=data["plan"],
                 agent=data["agent"],
                 runtime=data.get("runtime") or next(iter(_runtimes(actor_of(request))), None),
-                owner=data.get("owner"),
+                owner=data.get("owner") or None,
             )
         )
         return 201, {"slug": made[0].tenant.slug}
