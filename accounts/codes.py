@@ -1,9 +1,9 @@
 """Login by a code sent to one's address: 6 digits, 10 minutes, once, at most 5 compares for whoever asked for it.
 
-A code belongs to its asker, who is known by a handle (in a browser's session, or in the API's answer) and without one by
-the network. What a stranger asks for or tries is on the stranger's account: it kills nobody's code and spends nobody's
-tries. An address for which many ask gets one long code instead of more short ones, so that neither the guesses nor the
-mails grow with the number of strangers, and whoever reads the mail still gets in.
+A code belongs to its asker, who is known by a handle (in a browser's session, or in the API's answer) and without one
+by the network. What a stranger asks for or tries is on the stranger's account: it kills nobody's code and spends
+nobody's tries. An address for which many ask gets one long code instead of more short ones, so that neither
+the guesses nor the mails grow with the number of strangers, and whoever reads the mail still gets in.
 
 Nothing here tells whether an address has an account: asking for a code looks at no account at all (the mail is dropped
 later when there is none), and every wrong code gets one answer.

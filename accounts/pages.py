@@ -1,7 +1,8 @@
 """Logging in and out in a browser: by a code sent to one's address, or by a link; then the second factor, if enrolled.
 
 Nothing here needs JavaScript. What is known between two steps lies in the session: the address that a code was sent to
-with the handle that the code is bound to, and, once it was proven, a token that is good for showing the second factor and nothing else.
+with the handle that the code is bound to, and, once it was proven, a token that is good for showing the second factor
+and nothing else.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ def second_factor_page(request: HttpRequest) -> HttpResponse:
         if isinstance(error, Unauthenticated):
             sign_in.note_refusal(user, by="second factor", audit=origin_of(request))
         return _again(request, "accounts/second_factor.html", error)
-    return _let_in(request, user, by="second factor", verified=True)
+    return let_in(request, user, by="second factor", verified=True)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -132,7 +133,7 @@ def local_path(path: str) -> str:
 def _proven(request: HttpRequest, user: User, *, by: str) -> HttpResponse:
     """The address is proven; whoever enrolled a second factor has shown half of what is asked."""
     if user.second_factor_at is None:
-        return _let_in(request, user, by=by, verified=False)
+        return let_in(request, user, by=by, verified=False)
     for name in (ADDRESS, HANDLE):
         request.session.pop(name, None)
     request.session[PENDING] = sign_in.pending_token(user)
@@ -140,7 +141,7 @@ def _proven(request: HttpRequest, user: User, *, by: str) -> HttpResponse:
     return redirect("login_second_factor")
 
 
-def _let_in(request: HttpRequest, user: User, *, by: str, verified: bool) -> HttpResponse:
+def let_in(request: HttpRequest, user: User, *, by: str, verified: bool) -> HttpResponse:
     """Open the session under a fresh key, whoever set the old one."""
     place = local_path(request.session.get(NEXT, "")) or "/"
     for name in (ADDRESS, HANDLE, PENDING, NEXT):

@@ -34,8 +34,8 @@ from zcplatform.lib.redact import remember
 RECOVERY_CODES = 10
 BUDGETS = ("10/15minutes", "50/day")
 """An app's codes that may be tried for one user, in all logins that are under way and in each login that is open: with
-three valid codes of a million, 1 in 6,000 guessed in a day. Whoever reads the user's mail may spend the former; the user
-is left with open logins, which count for themselves, and with a recovery code."""
+three valid codes of a million, 1 in 6,000 guessed in a day. Whoever reads the user's mail may spend the former; the
+user is left with open logins, which count for themselves, and with a recovery code."""
 RECOVERY_BUDGET = "10/15minutes"
 """From one network: 50 bits are not guessed, and nobody elsewhere spends it."""
 RECOVERY = "recovery"

@@ -23,7 +23,8 @@ USER_FIELDS = ("name", "is_active", "is_superuser")
 VOIDING = frozenset({"is_active", "is_superuser"})
 """What a user is. When that changes, every session, token and key of before is void: whoever rises logs in anew."""
 LEAVING: list[Callable[[User], None]] = []
-"""Asked inside the transaction before a user is made inactive; apps that stand on this one refuse by raising."""
+"""Told inside the transaction before a user is made inactive, for the apps that stand on this one. None refuses:
+whoever has to go goes."""
 
 
 def find_user(email: str) -> User:
@@ -54,8 +55,7 @@ def create_user(email: str, *, actor: Actor, name: str = "", is_superuser: bool 
 
 
 def update_user(user: User, *, actor: Actor, **changes: Any) -> User:
-    """Change ``name``, ``is_active`` or ``is_superuser``; Conflict ``last_super_admin`` when nobody would be left,
-    ``last_owner`` for whoever is a tenant's last active owner.
+    """Change ``name``, ``is_active`` or ``is_superuser``; Conflict ``last_super_admin`` when nobody would be left.
 
     Forbidden but for super-admins. A user who is made inactive, or super-admin or not, is out with their next request.
     """
@@ -68,8 +68,8 @@ def update_user(user: User, *, actor: Actor, **changes: Any) -> User:
     with transaction.atomic():
         row = {found.pk: found for found in _locked(user)}[user.pk]
         if row.is_active and changes.get("is_active") is False:
-            for ask in LEAVING:
-                ask(row)
+            for tell in LEAVING:
+                tell(row)
         changed = {key: [getattr(row, key), value] for key, value in changes.items() if getattr(row, key) != value}
         for key, value in changes.items():
             setattr(row, key, value)

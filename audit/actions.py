@@ -11,6 +11,7 @@ ACTIONS: dict[str, str] = {
     "tenant.reactivate": "Tenant reactivated",
     "tenant.resize": "Resize asked for",
     "tenant.transfer": "Ownership transferred",
+    "tenant.ownerless": "Last owner made inactive",
     "tenant.delete": "Deletion asked for",
     "tenant.deleted": "Tenant deleted",
     "tenant.purge": "Deleted tenant's folder purged",

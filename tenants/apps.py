@@ -6,6 +6,6 @@ class TenantsConfig(AppConfig):
 
     def ready(self) -> None:
         from accounts.services import LEAVING
-        from tenants.membership import keep_owned
+        from tenants.membership import note_ownerless
 
-        LEAVING.append(keep_owned)
+        LEAVING.append(note_ownerless)

@@ -13,8 +13,8 @@ from zcplatform.lib.actors import Actor
 from zcplatform.lib.errors import InvalidField, NotFound, RequestError
 
 PER_CALLER = "10/minute"
-"""To one tenant from one network. There is no budget that all share: strangers could spend it, and no device would pair.
-Codes have 40 bits and live ten minutes, so a thousand guesses a second find one in some fifty years."""
+"""To one tenant from one network. There is no budget that all share: strangers could spend it, and no device would
+pair. Codes have 40 bits and live ten minutes, so a thousand guesses a second find one in some fifty years."""
 FIELDS = ("code", "name")
 
 

@@ -1,4 +1,5 @@
-"""Who belongs to a tenant. Nobody grants more than they have, and the last owner stays."""
+"""Who belongs to a tenant. Nobody joins without saying yes (``tenants.invitations``), nobody grants more than they
+have, and an owner who is the last one stays, unless their account is made inactive: that always wins."""
 
 from __future__ import annotations
 
@@ -10,31 +11,32 @@ from django.db import transaction
 from accounts.access import require_reach
 from accounts.models import User
 from accounts.permissions import may_grant
+from tenants import offer
 from tenants.access import deny, require, role_in
 from tenants.events import emit
 from tenants.models import Member, Tenant
 from tenants.runs import audit
-from zcplatform.lib.actors import Actor
+from zcplatform.lib.actors import SYSTEM, Actor
 from zcplatform.lib.errors import Conflict, Forbidden, NotFound
 
 
 def set_role(*, actor: Actor, tenant: Tenant, user: User, role: str) -> Member:
-    """Add a member or change a role. Forbidden ``role_too_high`` or ``plan_limit``, Conflict ``last_owner``."""
+    """Change a member's role. NotFound for whoever is no member, Forbidden ``role_too_high`` and as ``tenants.offer``
+    says, Conflict ``last_owner``."""
     require(actor, "members.update", tenant)
     with refusals_recorded(actor, tenant), transaction.atomic():
-        row = Tenant.objects.select_for_update().select_related("plan").get(pk=tenant.pk)
+        row = Tenant.objects.select_for_update(of=("self",)).select_related("plan", "node").get(pk=tenant.pk)
         member = Member.objects.filter(tenant=row, user=user).first()
         check_grant(actor, row, role, member.role if member else None)
+        if role == "owner":
+            offer.check_owner(actor, row, user)
         if member is None:
-            check_room(row)
-            member = Member.objects.create(tenant=row, user=user, role=role, invited_by_id=actor.user_id)
-            action = "member.add"
-        else:
-            _keep_an_owner(row, member, role)
-            member.role, action = role, "member.change"
-            member.save(update_fields=["role"])
-        emit(row, action, {"member": str(member.public_id), "role": role})
-        audit(row, action, actor, email=user.email, role=role)
+            raise NotFound("This user is no member; invite them.")
+        _keep_an_owner(row, member, role)
+        member.role = role
+        member.save(update_fields=["role"])
+        emit(row, "member.change", {"member": str(member.public_id), "role": role})
+        audit(row, "member.change", actor, email=user.email, role=role)
     return member
 
 
@@ -67,12 +69,13 @@ def transfer(*, actor: Actor, tenant: Tenant, to: Member) -> None:
     """
     require(actor, "tenant.transfer", tenant)
     with refusals_recorded(actor, tenant), transaction.atomic():
-        row = Tenant.objects.select_for_update().get(pk=tenant.pk)
+        row = Tenant.objects.select_for_update(of=("self",)).select_related("plan", "node").get(pk=tenant.pk)
         heir = Member.objects.select_related("user").filter(pk=to.pk, tenant=row).first()
         if heir is None:
             raise NotFound("This member is gone already.")
         _check_heir(heir)
         check_grant(actor, row, "owner")
+        offer.check_owner(actor, row, heir.user)
         owners = row.members.filter(role="owner")
         leaving = owners.filter(user_id=actor.user_id or 0)
         (leaving if leaving.exists() else owners).update(role="manager")
@@ -89,29 +92,25 @@ def _check_heir(heir: Member) -> None:
         raise Conflict(f"{heir.user.email} is not active.", type="user_inactive")
 
 
-def keep_owned(user: User) -> None:
-    """Conflict ``last_owner`` when a tenant would be without an active owner without this user; inside the
-    transaction that makes the user inactive, which the tenants' locks bring in line with every other change."""
+def note_ownerless(user: User) -> None:
+    """Say of which tenants nobody active is an owner without this user; inside the transaction that makes the user
+    inactive. Nothing is refused: somebody who has to go goes, and a super-admin gives the tenant another owner."""
     owned = Member.objects.filter(user=user, role="owner").values("tenant")
-    left = [
-        tenant.slug
-        for tenant in Tenant.objects.alive().filter(pk__in=owned).order_by("pk").select_for_update()
-        if not tenant.members.filter(role="owner", user__is_active=True).exclude(user=user).exists()
-    ]
-    if left:
-        message = f"{user.email} is the last active owner of {', '.join(left[:5])}; hand over or delete them first."
-        raise Conflict(message, type="last_owner", tenants=left[:50])
+    for tenant in Tenant.objects.alive().filter(pk__in=owned).order_by("pk"):
+        if not tenant.members.filter(role="owner", user__is_active=True).exclude(user=user).exists():
+            emit(tenant, "tenant.ownerless", {"email": user.email})
+            audit(tenant, "tenant.ownerless", SYSTEM, email=user.email)
 
 
 @contextmanager
-def refusals_recorded(actor: Actor, tenant: Tenant) -> Iterator[None]:
+def refusals_recorded(actor: Actor, tenant: Tenant | None, ability: str = "members.update") -> Iterator[None]:
     """Stands around the transaction: what is judged under the lock is recorded after the rollback."""
     try:
         yield
     except Forbidden as error:
-        if error.type != "role_too_high":
+        if error.type not in {"role_too_high", *offer.REFUSALS}:
             raise
-        deny(error, actor=actor, ability="members.update", tenant=tenant)
+        deny(error, actor=actor, ability=ability, tenant=tenant)
 
 
 def check_grant(actor: Actor, tenant: Tenant, role: str, before: str | None = None) -> None:

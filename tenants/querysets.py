@@ -9,13 +9,24 @@ from django.db import models
 from django.db.models import Exists, OuterRef, Prefetch, Q, Subquery
 from django.db.models.functions import Now
 
-from tenants.states import RunStatus, Status
+from tenants.states import Desired, RunStatus, Status
+from zcplatform.lib import clock
 from zcplatform.lib.actors import Actor
 
 
 class TenantQuerySet(models.QuerySet[Any]):
     def alive(self) -> TenantQuerySet:
         return self.exclude(status=Status.DELETED)
+
+    def ownerless(self) -> TenantQuerySet:
+        """Those that had or were to have an owner, that no active user owns, and nobody is invited to own."""
+        tenants = self.model.objects
+        owned = tenants.filter(members__role="owner", members__user__is_active=True)
+        offer = {"role": "owner", "accepted_at": None, "revoked_at": None, "expires_at__gt": clock.now()}
+        invited = tenants.filter(**{f"invitations__{name}": value for name, value in offer.items()})
+        meant = tenants.filter(Q(members__role="owner") | Q(invitations__role="owner"))
+        rows = self.exclude(desired=Desired.DELETED).filter(pk__in=meant.values("pk"))
+        return rows.exclude(pk__in=owned.values("pk")).exclude(pk__in=invited.values("pk"))
 
     def visible_to(self, actor: Actor) -> TenantQuerySet:
         """Those the actor is a member of; all for the platform, an operator and a super-admin."""

@@ -13,11 +13,13 @@ from typing import Any
 from django.conf import settings
 from django.db import IntegrityError, transaction
 
+from accounts.emails import normalise_email
 from accounts.models import User
-from tenants import access_tokens, configuration, revisions, secrets, tokens
-from tenants.access import deny, require
+from tenants import access_tokens, configuration, invitations, offer, revisions, secrets, tokens
+from tenants.access import require
 from tenants.agents import agent_kind
 from tenants.events import emit
+from tenants.membership import refusals_recorded
 from tenants.models import AgentConfig, Hold, Member, Node, Plan, Run, Tenant
 from tenants.runs import accept, ask, audit, change
 from tenants.states import Desired, HoldKind, Reason, RunKind, Status
@@ -58,30 +60,32 @@ def create_tenant(
     agent: str = "demo",
     runtime: str | None = None,
     config: configuration.ConfigInput | None = None,
-    owner: User | None = None,
+    owner: str | None = None,
     deploy_now: bool = False,
 ) -> Created:
-    """Make a tenant with its first access token, and deploy it when asked.
+    """Make a tenant with its first access token, and deploy it when asked. The actor becomes its owner; where ``owner``
+    is another's address, which only a super-admin names, that address is invited to be it.
 
-    Forbidden unless the actor is unrestricted or sign-up is open, and ``plan_not_offered`` for a plan that is not
-    among ``SIGNUP_PLANS``; InvalidField ``plan_too_small``,
-    ``invalid_slug``, ``reserved_slug``, ``invalid_field``, with ``deploy_now`` ``model_required``; Conflict
-    ``slug_taken`` for a slug that was asked for.
+    Forbidden unless the actor is unrestricted or sign-up is open, and then as ``tenants.offer`` says; InvalidField
+    ``plan_too_small``, ``invalid_slug``, ``reserved_slug``, ``invalid_field``, with ``deploy_now`` ``model_required``;
+    Conflict ``slug_taken`` for a slug that was asked for.
     """
-    _check_may_create(actor, plan)
+    runtime = runtime or settings.RUNTIME
+    offer.require_create(actor, plan=plan, agent=agent, runtime=runtime)
     name = check_text(name, field="name", max_length=100, required=True)
     if slug is not None:
         check_slug(slug)
+    address = _owner_address(owner, actor)
     chosen = _plan(plan)
     _check_fits(agent, chosen)
-    node = pick_node(runtime or settings.RUNTIME)
+    node = pick_node(runtime)
     given = configuration.check(agent, config or configuration.ConfigInput())
-    with transaction.atomic():
+    with refusals_recorded(actor, None, "tenant.create"), transaction.atomic():
         tenant = _insert(name, slug, plan=chosen, agent_kind=agent, node=node)
         AgentConfig.objects.create(tenant=tenant)
         configuration.store(tenant, given, actor=actor)
         revisions.keep(tenant, "tenant.create", actor=actor)
-        _add_owner(tenant, owner, actor)
+        _add_owner(tenant, address, actor)
         token, shown = tokens.mint(tenant, "first", created_by=actor.label)
         emit(tenant, "tenant.created", {"slug": tenant.slug, "plan": chosen.slug, "agent": agent})
         audit(tenant, "tenant.create", actor, plan=chosen.slug, agent=agent, token_id=str(token.public_id))
@@ -171,16 +175,18 @@ def resize(*, actor: Actor, tenant: Tenant, plan: str) -> Run | None:
     """Change the plan; None when the tenant is down and the new limits take effect at its next start.
 
     InvalidField ``plan_too_small`` when the agent needs more memory, Forbidden ``plan_limit`` when the tenant
-    already has more channels or members than the plan allows.
+    already has more channels or members than the plan allows, and as ``tenants.offer`` says.
     """
     chosen = _plan(plan)
 
     def prepare(row: Tenant) -> None:
+        offer.check_resize(actor, row, chosen)
         _check_fits(row.agent_kind, chosen)
         _check_counts(row, chosen)
         save(row, plan_id=chosen.pk)
 
-    return change(tenant, RunKind.RESIZE, "tenant.resize", actor=actor, prepare=prepare, plan=chosen.slug)
+    with refusals_recorded(actor, tenant, "tenant.resize"):
+        return change(tenant, RunKind.RESIZE, "tenant.resize", actor=actor, prepare=prepare, plan=chosen.slug)
 
 
 def rotate_secrets(*, actor: Actor, tenant: Tenant) -> Rotated:
@@ -276,19 +282,6 @@ def _to_stopped(row: Tenant) -> None:
 # --- parts of the above ----------------------------------------------------------------------------------
 
 
-def _check_may_create(actor: Actor, plan: str) -> None:
-    if not actor.reaches("tenant.create"):
-        refusal = Forbidden("The scopes of this API key do not allow this.", type="scope_too_narrow")
-        deny(refusal, actor=actor, ability="tenant.create")
-    if actor.unrestricted:
-        return
-    if not (settings.SELF_SERVICE_SIGNUP and actor.user_id):
-        deny(Forbidden("Only a super-admin may create tenants here."), actor=actor, ability="tenant.create")
-    if plan not in settings.SIGNUP_PLANS:
-        refusal = Forbidden(f"The plan “{plan}” is not offered here.", type="plan_not_offered", field="plan")
-        deny(refusal, actor=actor, ability="tenant.create")
-
-
 def pick_node(runtime: str) -> Node:
     """The active node of this runtime with the most free slots. Conflict ``no_node``."""
     nodes = list(Node.objects.filter(runtime=runtime, state=Node.State.ACTIVE))
@@ -353,7 +346,20 @@ def _hold_kind(value: str) -> str:
     return value
 
 
-def _add_owner(tenant: Tenant, owner: User | None, actor: Actor) -> None:
-    user_id = owner.pk if owner else actor.user_id
-    if user_id is not None:
-        Member.objects.create(tenant=tenant, user_id=user_id, role="owner")
+def _owner_address(owner: str | None, actor: Actor) -> str:
+    """Empty where the actor is to be owner."""
+    address = normalise_email(owner) if owner else ""
+    if address in ("", actor.email):
+        return ""
+    if not actor.unrestricted:
+        raise Forbidden("Only a super-admin may create a tenant for somebody else.")
+    return address
+
+
+def _add_owner(tenant: Tenant, address: str, actor: Actor) -> None:
+    """Who makes the tenant owns it; somebody else is asked first, and until they accept nobody does."""
+    if address:
+        invitations.invite(actor=actor, tenant=tenant, email=address, role="owner")
+    elif (user := User.objects.filter(pk=actor.user_id or 0).first()) is not None:
+        offer.check_room(actor, user, tenant.plan)
+        Member.objects.create(tenant=tenant, user=user, role="owner")

@@ -56,7 +56,13 @@ IS_HTTPS = _public.scheme == "https"
 PUBLIC_HOST = f"[{_public.hostname}]" if ":" in _public.hostname else _public.hostname
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", sorted({PUBLIC_HOST, DOMAIN, f"api.{DOMAIN}", "127.0.0.1", "localhost"}))
 SELF_SERVICE_SIGNUP = env.flag("SELF_SERVICE_SIGNUP", False)
-SIGNUP_PLANS = env.words("SIGNUP_PLANS", ["free"])  # what they who sign up may choose from
+# What they who sign up may choose from, and how much one of them may own; see tenants.offer.
+SIGNUP_PLANS = env.words("SIGNUP_PLANS", ["free"])
+SIGNUP_RUNTIMES = env.words("SIGNUP_RUNTIMES", [])
+SIGNUP_AGENTS = env.words("SIGNUP_AGENTS", [])
+SIGNUP_MAX_TENANTS = env.integer("SIGNUP_MAX_TENANTS", 3)
+SIGNUP_MAX_MEMORY_MB = env.integer("SIGNUP_MAX_MEMORY_MB", 4_096)
+SIGNUP_MAX_DISK_MB = env.integer("SIGNUP_MAX_DISK_MB", 40_960)
 
 # --- where agents run ------------------------------------------------------------------------------------
 RUNTIME = env.text("RUNTIME", "process")

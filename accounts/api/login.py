@@ -45,11 +45,11 @@ TOKENS = {
     openapi_extra=about(429, body={"email": "dana@example.com"}, types={422: "invalid_email"}),
 )
 def request_code(request: HttpRequest, payload: CodeRequestIn) -> Any:
-    """Mails a code of 6 digits that works once, for 10 minutes, for whoever asked for it: send the answer's `handle` with
-    it, or send it from the same network (of IPv6, a /64), where only the newest works. A `handle` of before, sent here,
-    is dead. The answer is the same whether or not the address has an account. At most 5 codes in 15 minutes for an
-    address to one network, and 30 for all addresses. Where many ask for one address the mail has a code of 12 digits,
-    which works from anywhere."""
+    """Mails a code of 6 digits that works once, for 10 minutes, for whoever asked for it: send the answer's `handle`
+    with it, or send it from the same network (of IPv6, a /64), where only the newest works. A `handle` of before, sent
+    here, is dead. The answer is the same whether or not the address has an account. At most 5 codes in 15 minutes for
+    an address to one network, and 30 for all addresses. Where many ask for one address the mail has a code of 12
+    digits, which works from anywhere."""
     handle = codes.request_code(payload.email, ip=origin_of(request)["ip"], before=payload.handle or "")
     return Status(202, {"message": SENT, "expires_in": int(codes.LIFETIME.total_seconds()), "handle": handle})
 
@@ -67,7 +67,8 @@ def request_code(request: HttpRequest, payload: CodeRequestIn) -> Any:
     ),
 )
 def verify_code(request: HttpRequest, payload: CodeIn) -> Any:
-    """At most 5 tries for each code with its `handle`, and 5 without from the network that asked. Whoever enrolled a second factor gets only a `second_factor_token`."""
+    """At most 5 tries for each code with its `handle`, and 5 without from the network that asked. Whoever
+    enrolled a second factor gets only a `second_factor_token`."""
     user = codes.verify_code(payload.email, payload.code, handle=payload.handle or "", **origin_of(request))
     if user.second_factor_at:
         return {"second_factor_token": sign_in.pending_token(user)}

@@ -68,9 +68,7 @@ def get_user(request: HttpRequest, user_id: UUID) -> Any:
     "/users/{user_id}",
     response=UserOut,
     summary="Change an account",
-    openapi_extra=about(
-        404, body={"is_active": False}, types={403: "step_up_required", 409: "last_super_admin, last_owner"}
-    ),
+    openapi_extra=about(404, body={"is_active": False}, types={403: "step_up_required", 409: "last_super_admin"}),
 )
 @idempotent
 def change_user(request: HttpRequest, user_id: UUID, payload: UserChange) -> Any:
@@ -88,7 +86,7 @@ def change_user(request: HttpRequest, user_id: UUID, payload: UserChange) -> Any
     "/users/{user_id}",
     response={204: None},
     summary="Close an account",
-    openapi_extra=about(404, types={403: "step_up_required", 409: "last_super_admin, last_owner"}),
+    openapi_extra=about(404, types={403: "step_up_required", 409: "last_super_admin"}),
 )
 @idempotent
 def close_user(request: HttpRequest, user_id: UUID) -> Any:

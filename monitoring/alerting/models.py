@@ -101,8 +101,8 @@ class Notifier(models.Model):
 
 
 class Agreement(models.Model):
-    """What somebody said to alerts by mail, of one tenant or, without a tenant, of the platform. Nothing but the question
-    itself goes to an address that did not agree."""
+    """What somebody said to alerts by mail, of one tenant or, without a tenant, of the platform. Nothing but the
+    question itself goes to an address that did not agree."""
 
     public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, null=True, blank=True, related_name="agreements")

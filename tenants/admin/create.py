@@ -11,9 +11,7 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
-from accounts.emails import normalise_email
 from accounts.idempotency import fingerprint_of, run_once
-from accounts.models import User
 from tenants import services
 from tenants.admin.site import actor_of, page, refused_in
 from tenants.agents import kinds
@@ -31,7 +29,7 @@ class TenantForm(forms.Form):
     plan = forms.ModelChoiceField(Plan.objects.order_by("memory_limit_mb", "name"), empty_label=None)
     agent = forms.ChoiceField()
     runtime = forms.ChoiceField(help_text="The node with the most free slots is taken.")
-    owner = forms.EmailField(required=False, help_text="An existing user; you, when empty.")
+    owner = forms.EmailField(required=False, help_text="Who is invited to be owner; you, when empty.")
     deploy_now = forms.BooleanField(required=False, initial=True, help_text="Or configure it first and deploy later.")
     key = forms.CharField(widget=forms.HiddenInput, max_length=64)
 
@@ -41,21 +39,6 @@ class TenantForm(forms.Form):
         self.fields["agent"].choices = [(k.name, f"{k.label} (from {k.min_memory_mb} MB)") for k in agents]  # type: ignore[attr-defined]
         active = Node.objects.filter(state=Node.State.ACTIVE).order_by("runtime").values_list("runtime", flat=True)
         self.fields["runtime"].choices = [(name, name) for name in dict.fromkeys(active)]  # type: ignore[attr-defined]
-
-    def clean_owner(self) -> User | None:
-        """The active user with this address."""
-        return user_with(self.cleaned_data["owner"]) if self.cleaned_data["owner"] else None
-
-
-def user_with(email: str) -> User:
-    """The active user with this address; ValidationError when there is none."""
-    try:
-        user = User.objects.filter(email=normalise_email(email), is_active=True).first()
-    except InvalidField as error:
-        raise forms.ValidationError(error.message) from error
-    if user is None:
-        raise forms.ValidationError("There is no active user with this address; add the user first.")
-    return user
 
 
 def create_view(request: HttpRequest) -> HttpResponse:
@@ -108,6 +91,6 @@ def _create(request: HttpRequest, data: dict[str, Any]) -> services.Created:
         plan=data["plan"].slug,
         agent=data["agent"],
         runtime=data["runtime"],
-        owner=data["owner"],
+        owner=data["owner"] or None,
         deploy_now=data["deploy_now"],
     )

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from django import forms
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 
 from accounts import stepup
+from accounts.emails import normalise_email
 from accounts.models import Role
 from accounts.permissions import ROLES
-from tenants import membership
-from tenants.admin.create import user_with
+from tenants import invitations, membership
 from tenants.admin.site import actor_of, find, telling
 from tenants.models import Member
 
@@ -25,17 +24,17 @@ def role_choices() -> list[tuple[str, str]]:
 
 
 def set_view(request: HttpRequest, pk: int) -> HttpResponse:
-    """Add a member by e-mail, or change a role."""
+    """Invite somebody by e-mail, or change a member's role."""
     stepup.require(request)
-    tenant, role = find(pk), request.POST.get("role", "")
-    try:
-        user = user_with(request.POST.get("email", ""))
-    except forms.ValidationError as error:
-        messages.error(request, " ".join(error.messages))
-        return redirect("admin:tenants_tenant_change", pk)
+    tenant, role, email = find(pk), request.POST.get("role", ""), request.POST.get("email", "")
     with telling(request):
-        membership.set_role(actor=actor_of(request), tenant=tenant, user=user, role=role)
-        messages.success(request, f"{user.email} is {role} now.")
+        member = tenant.members.select_related("user").filter(user__email=normalise_email(email)).first()
+        if member is None:
+            made = invitations.invite(actor=actor_of(request), tenant=tenant, email=email, role=role)
+            messages.success(request, f"{made.email} is invited as {role}.")
+        else:
+            membership.set_role(actor=actor_of(request), tenant=tenant, user=member.user, role=role)
+            messages.success(request, f"{member.user.email} is {role} now.")
     return redirect("admin:tenants_tenant_change", pk)
 
 

@@ -88,7 +88,8 @@ def list_invitations(request: HttpRequest, tenant_id: UUID, query: Query[PageQue
 @idempotent
 def invite(request: HttpRequest, tenant_id: UUID, payload: InvitationIn) -> Any:
     """A mail goes out, good for seven days; a former invitation to the same address ends. At most 60 an hour per
-    tenant. Inviting an owner asks for your second factor, if you have one."""
+    tenant and by one user, five a day to one address. Inviting an owner asks for your second factor, if you
+    have one."""
     tenant = find(request, tenant_id, "members.update")
     if not role_exists(payload.role):
         raise InvalidField(f"There is no role “{payload.role}”.", type="unknown_role", field="role")
@@ -131,7 +132,8 @@ def revoke(request: HttpRequest, tenant_id: UUID, invitation_id: UUID) -> Any:
 )
 @idempotent
 def accept(request: HttpRequest, payload: AcceptIn) -> Any:
-    """Only the invited address may, once."""
+    """Only the invited address may, once. `token` is the one of the mail, or the invitation's `id`, which the first
+    page shows to whoever is logged in with the address. Who has no account yet accepts on the page behind the link."""
     caller = caller_of(request)
     member = invitations.accept(actor=caller.actor, user=caller.user, token=payload.token)
     return {"tenant": member.tenant.public_id, "slug": member.tenant.slug, "role": member.role}

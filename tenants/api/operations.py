@@ -130,7 +130,11 @@ def reactivate(request: HttpRequest, tenant_id: UUID, payload: LiftIn, response:
     openapi_extra=about(
         404,
         body={"plan": "pro"},
-        types={403: "forbidden, plan_limit", 409: BUSY, 422: "unknown_plan, plan_too_small"},
+        types={
+            403: "forbidden, plan_limit, plan_not_offered, signup_limit",
+            409: BUSY,
+            422: "unknown_plan, plan_too_small",
+        },
     ),
 )
 @idempotent

@@ -12,8 +12,6 @@ from pydantic import Field
 
 from accounts import stepup
 from accounts.auth import actor_of
-from accounts.emails import normalise_email
-from accounts.models import User
 from accounts.writes import idempotent
 from tenants import services
 from tenants.api.common import accepted, again, changed, find, given
@@ -24,7 +22,6 @@ from tenants.models import Tenant
 from tenants.states import ACTIVE_RUN, Desired, Health, Reason
 from tenants.states import Status as TenantStatus
 from zcplatform.lib.apidocs import about
-from zcplatform.lib.errors import Forbidden, InvalidField
 from zcplatform.lib.paging import paginate
 from zcplatform.lib.redact import scrub
 from zcplatform.lib.schemas import In, Line, Out, Page, PageQuery
@@ -59,7 +56,9 @@ class TenantIn(In):
     runtime: Line | None = Field(None, max_length=20)
     config: ConfigFields | None = None
     channels: list[FirstChannel] = Field([], max_length=50)
-    owner: Line | None = Field(None, max_length=254, description="E-mail address of an account; super-admins only.")
+    owner: Line | None = Field(
+        None, max_length=254, description="An e-mail address, which is invited to be owner; super-admins only."
+    )
     deploy: Yes = Field(True, description="Whether to bring it up at once.")
 
 
@@ -117,7 +116,7 @@ def list_tenants(request: HttpRequest, query: Query[TenantQuery]) -> Any:
     openapi_extra=about(
         body={"name": "Acme", "plan": "free", "agent": "demo", "deploy": True},
         types={
-            403: "forbidden, plan_not_offered, plan_limit",
+            403: "forbidden, plan_not_offered, runtime_not_offered, agent_not_offered, signup_limit, plan_limit",
             409: "slug_taken, no_node",
             422: "unknown_plan, plan_too_small, invalid_slug, reserved_slug, unknown_provider, unknown_channel",
         },
@@ -125,8 +124,8 @@ def list_tenants(request: HttpRequest, query: Query[TenantQuery]) -> Any:
 )
 @idempotent
 def create_tenant(request: HttpRequest, payload: TenantIn, response: HttpResponse) -> Any:
-    """Super-admins always; others where the platform lets users sign up, with one of the plans offered there. You
-    become its owner, unless a super-admin names another."""
+    """Super-admins always; others where the platform lets users sign up, with what is offered there. You
+    become its owner, unless a super-admin names another, who is invited."""
     actor = actor_of(request)
     made = services.create_tenant(
         actor=actor,
@@ -136,7 +135,7 @@ def create_tenant(request: HttpRequest, payload: TenantIn, response: HttpRespons
         agent=payload.agent,
         runtime=payload.runtime,
         config=_config(payload),
-        owner=_owner(request, payload.owner),
+        owner=payload.owner,
         deploy_now=payload.deploy,
     )
     if made.run is not None:
@@ -194,14 +193,3 @@ def _config(payload: TenantIn) -> ConfigInput:
     return ConfigInput(
         **config_values(values), channels=tuple((channel.kind, channel.values) for channel in payload.channels)
     )
-
-
-def _owner(request: HttpRequest, email: str | None) -> User | None:
-    if email is None:
-        return None
-    if not actor_of(request).unrestricted:
-        raise Forbidden("Only a super-admin may create a tenant for somebody else.")
-    user = User.objects.filter(email=normalise_email(email), is_active=True).first()
-    if user is None:
-        raise InvalidField("There is no active account with this address.", field="owner")
-    return user

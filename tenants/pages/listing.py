@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from django.conf import settings
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from tenants import quotas, words
+from tenants import offer, quotas, words
 from tenants.models import Plan, Tenant
 from tenants.pages.bars import Bar, bar_of
 from tenants.pages.frame import actor_of, signed_in
@@ -75,4 +74,4 @@ def lines_of(tenants: list[Any]) -> list[Line]:
 
 
 def may_create(actor: Actor) -> bool:
-    return actor.unrestricted or settings.SELF_SERVICE_SIGNUP
+    return offer.is_open_to(actor)

@@ -19,12 +19,12 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from accounts.idempotency import fingerprint_of, run_once
-from tenants import configuration, services
+from tenants import configuration, offer, services
 from tenants.admin.channels import rows_of
 from tenants.admin.configuration import told_key
-from tenants.admin.create import user_with
 from tenants.admin.site import refused_in, telling
 from tenants.agents import kinds
+from tenants.agents.base import AgentKind
 from tenants.models import Node, Plan, Tenant
 from tenants.pages.bars import cores, short
 from tenants.pages.channels import kinds_for
@@ -34,6 +34,7 @@ from tenants.pages.listing import may_create
 from tenants.pages.overview import agent_label
 from tenants.providers import PROVIDERS
 from tenants.states import Status
+from zcplatform.lib.actors import Actor
 from zcplatform.lib.errors import InvalidField
 
 STEPS = (gettext_lazy("Name and plan"), gettext_lazy("Model"), gettext_lazy("Channels"), gettext_lazy("Review"))
@@ -53,33 +54,35 @@ class StartForm(forms.Form):
     agent = forms.ChoiceField(label=gettext_lazy("Agent"))
     runtime = forms.ChoiceField(label=gettext_lazy("Runtime"))
     owner = forms.EmailField(
-        required=False, label=gettext_lazy("Owner"), help_text=gettext_lazy("An existing user; you, when empty.")
+        required=False,
+        label=gettext_lazy("Owner"),
+        help_text=gettext_lazy("Who is invited to be owner; you, when empty."),
     )
     key = forms.CharField(widget=forms.HiddenInput, max_length=64)
 
-    def __init__(self, data: Any, *, everything: bool) -> None:
+    def __init__(self, data: Any, *, actor: Actor) -> None:
         super().__init__(data, initial={"key": uuid4().hex})
-        self.fields["plan"].choices = _plans(everything)  # type: ignore[attr-defined]
-        self.fields["agent"].choices = [(k.name, f"{k.label}, {_from_mb(k.min_memory_mb)}") for k in kinds().values()]  # type: ignore[attr-defined]
-        runtimes = _runtimes()
+        self.fields["plan"].choices = _plans(actor)  # type: ignore[attr-defined]
+        self.fields["agent"].choices = [(k.name, f"{k.label}, {_from_mb(k.min_memory_mb)}") for k in _agents(actor)]  # type: ignore[attr-defined]
+        runtimes = _runtimes(actor)
         self.fields["runtime"].choices = [(name, name) for name in runtimes]  # type: ignore[attr-defined]
         if len(runtimes) < 2:
             del self.fields["runtime"]
-        if not everything:
+        if not actor.unrestricted:
             del self.fields["owner"]
-
-    def clean_owner(self) -> Any:
-        """The active user with this address."""
-        return user_with(self.cleaned_data["owner"]) if self.cleaned_data["owner"] else None
 
 
 def _from_mb(megabytes: int) -> str:
     return _("from %(mb)s MB") % {"mb": megabytes}
 
 
-def _plans(everything: bool) -> list[tuple[str, str]]:
+def _agents(actor: Actor) -> list[AgentKind]:
+    return [kinds()[name] for name in offer.choices(actor, kinds(), settings.SIGNUP_AGENTS)]
+
+
+def _plans(actor: Actor) -> list[tuple[str, str]]:
     rows = Plan.objects.order_by("memory_limit_mb", "name")
-    if not everything:
+    if offer.binds(actor):
         rows = rows.filter(slug__in=settings.SIGNUP_PLANS)
     text = _("%(name)s: %(mb)s MB memory, %(cores)s, %(messages)s messages a day, %(tokens)s tokens a month")
     return [
@@ -98,9 +101,9 @@ def _plans(everything: bool) -> list[tuple[str, str]]:
     ]
 
 
-def _runtimes() -> list[str]:
+def _runtimes(actor: Actor) -> list[str]:
     active = Node.objects.filter(state=Node.State.ACTIVE).order_by("runtime").values_list("runtime", flat=True)
-    return list(dict.fromkeys(active))
+    return offer.choices(actor, dict.fromkeys(active), offer.runtimes())
 
 
 @signed_in("GET", "HEAD", "POST")
@@ -109,7 +112,7 @@ def start_view(request: HttpRequest) -> HttpResponse:
     actor = actor_of(request)
     if not may_create(actor):
         return render(request, "tenants/pages/may_not_create.html", status=403)
-    form = StartForm(request.POST or None, everything=actor.unrestricted)
+    form = StartForm(request.POST or None, actor=actor)
     if request.method == "POST" and form.is_valid():
         with refused_in(form):
             return _created(request, form)
@@ -132,8 +135,8 @@ def _created(request: HttpRequest, form: StartForm) -> HttpResponse:
                 slug=data["slug"] or None,
                 plan=data["plan"],
                 agent=data["agent"],
-                runtime=data.get("runtime") or next(iter(_runtimes()), None),
-                owner=data.get("owner"),
+                runtime=data.get("runtime") or next(iter(_runtimes(actor_of(request))), None),
+                owner=data.get("owner") or None,
             )
         )
         return 201, {"slug": made[0].tenant.slug}

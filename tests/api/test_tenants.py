@@ -52,7 +52,8 @@ def test_a_tenant_is_created_with_its_configuration_and_shown_once(people, node)
     made = ok(answer, 201)
     tenant = Tenant.objects.get(public_id=made["tenant"]["id"])
     assert (tenant.slug, tenant.desired, tenant.config.provider_model) == ("neue-firma", Desired.RUNNING, "gpt-4o")
-    assert tenant.members.get().user.email == "own@example.test"
+    asked = tenant.invitations.get()
+    assert (tenant.members.count(), asked.email, asked.role) == (0, "own@example.test", "owner")
     assert made["access_token"].startswith("zct_")
     assert answer["Location"] == f"/api/runs/{made['run']['id']}"
     assert made["run"]["steps"][0]["status"] == "pending"
@@ -190,8 +191,12 @@ def test_h7_tests_of_connections_are_bounded_per_tenant(people, at, acme, monkey
 
 def test_members(people, at, acme):
     known = UserFactory(email="known@example.test", name="Known")
-    added = ok(people.manager.post(f"{at}/members", {"email": "Known@Example.test", "role": "viewer"}), 201)
-    assert (added["email"], added["name"], added["role"]) == (known.email, "Known", "viewer")
+    asked = ok(people.manager.post(f"{at}/members", {"email": "Known@Example.test", "role": "viewer"}), 202)
+    assert (asked["email"], asked["role"]) == (known.email, "viewer")
+    joined = as_user(known).post("/invitations/accept", {"token": asked["id"]})
+    assert joined.status_code == 200, joined.content
+    added = next(row for row in ok(people.viewer.get(f"{at}/members"))["items"] if row["email"] == known.email)
+    assert (added["name"], added["role"]) == ("Known", "viewer")
     twice = people.manager.post(f"{at}/members", {"email": known.email, "role": "viewer"})
     assert error(twice, 409)["type"] == "already_member"
     one = f"{at}/members/{added['id']}"

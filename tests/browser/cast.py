@@ -15,9 +15,9 @@ from monitoring.alerting import agreements, contacts, services as alerting
 from monitoring.alerting.message import condition_of
 from monitoring.alerting.models import Alert, AlertRule
 from monitoring.models import ResourceSnapshot
-from tenants import configuration, invitations, membership, services
+from tenants import configuration, invitations, services
 from tenants.configuration import ConfigInput
-from tenants.models import Tenant
+from tenants.models import Member, Tenant
 from tenants.records import UsageHour
 from zcplatform.lib import clock
 from zcplatform.lib.actors import OPERATOR
@@ -38,7 +38,8 @@ for email, name, role in (
     ("mika@example.com", "Mika Sato", "manager"),
     ("vic@example.com", "Vic Moreau", "viewer"),
 ):
-    membership.set_role(actor=OPERATOR, tenant=acme, user=person(email, name), role=role)
+    Member.objects.get_or_create(tenant=acme, user=person(email, name), defaults={"role": role})
+person("kim@example.com", "")
 invitations.invite(actor=OPERATOR, tenant=acme, email="kim@example.com", role="contributor")
 person("lena@example.com", "Lena Novak")
 gone = services.create_tenant(actor=OPERATOR, name="Hooli", plan="pro").tenant

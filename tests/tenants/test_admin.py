@@ -444,19 +444,22 @@ def test_a_refused_form_can_be_sent_again(world, boss):
     assert Tenant.objects.get().slug == "good"
 
 
-def test_another_owner_can_be_named(world, boss):
-    owner = UserFactory(email="dana@example.test")
+def test_another_owner_can_be_named_and_is_invited(world, boss):
     boss.post(ADD, new(world, owner="Dana@example.test"))
-    assert list(Member.objects.values_list("user_id", "role")) == [(owner.pk, "owner")]
+    assert not Member.objects.exists()
+    assert list(Tenant.objects.get().invitations.values_list("email", "role")) == [("dana@example.test", "owner")]
 
 
 # --- members -------------------------------------------------------------------------------------------
 
 
 def test_members_are_added_changed_and_removed_by_the_service(world, boss):
-    tenant = world.tenant(owner=UserFactory(email="owner@example.test"))
+    tenant = world.tenant()
     user = UserFactory(email="dana@example.test")
     boss.post(url(tenant, "member_set"), {"email": "Dana@example.test", "role": "viewer"})
+    assert (tenant.members.count(), tenant.invitations.get().email) == (0, "dana@example.test")
+    MemberFactory(tenant=tenant, role="owner")
+    MemberFactory(tenant=tenant, user=user, role="viewer", invited_by=boss.user)
     boss.post(url(tenant, "member_set"), {"email": "dana@example.test", "role": "manager"})
     member = Member.objects.get(user=user)
     assert (member.role, member.invited_by) == ("manager", boss.user)
@@ -467,7 +470,8 @@ def test_members_are_added_changed_and_removed_by_the_service(world, boss):
 
 @pytest.mark.parametrize("act_on", ["remove", "demote"])
 def test_the_last_owner_stays(world, boss, act_on):
-    tenant = world.tenant(owner=UserFactory(email="owner@example.test"))
+    tenant = world.tenant()
+    MemberFactory(tenant=tenant, user__email="owner@example.test", role="owner")
     member = tenant.members.get()
     if act_on == "remove":
         answer = boss.post(url(tenant, "member_remove", member.public_id), follow=True)

@@ -18,7 +18,7 @@ from tenants import capacity, configuration, providers, secrets, services
 from tenants.channels import CHANNELS
 from tenants.models import Channel, Plan, Tenant
 from tenants.states import RunKind, Status
-from tests.factories import NodeFactory, PlanFactory, UserFactory
+from tests.factories import MemberFactory, NodeFactory, PlanFactory, UserFactory
 from zcplatform.lib.actors import OPERATOR, Actor
 from zcplatform.lib.errors import Forbidden, InvalidField, NotFound
 from zcplatform.lib.redact import SecretStr
@@ -310,7 +310,8 @@ ATTR = '"><svg onload=alert(1)>'
 
 
 def test_k10_whatever_somebody_wrote_is_shown_and_inert(world, boss):
-    tenant = world.tenant("Plain", deploy=True, owner=UserFactory(email="o@example.test", name=XSS))
+    tenant = world.tenant("Plain", deploy=True)
+    MemberFactory(tenant=tenant, role="owner", user__email="o@example.test", user__name=XSS)
     services.suspend(actor=Actor(label=XSS, unrestricted=True), tenant=tenant, note=ATTR)
     run = tenant.runs.order_by("-pk").first()
     run.steps.create(position=0, name=XSS, status="failed", error=XSS, started_at="2026-01-01T00:00:00Z")

@@ -138,16 +138,15 @@ def test_provision_refuses_a_channel_that_is_not_name_and_value(world):
     assert (done.code, done.err) == (2, "--channel telegram: “bot_token” is not FIELD=VALUE.")
 
 
-def test_provision_with_an_owner(world):
-    user = UserFactory(email="ada@example.test")
+def test_provision_invites_an_owner(world):
     assert provision(world, "--no-deploy", "--owner", " Ada@example.test").code == 0
-    assert Tenant.objects.get().members.get().user == user
+    tenant = Tenant.objects.get()
+    assert (tenant.members.count(), tenant.invitations.get().email) == (0, "ada@example.test")
 
 
-def test_provision_refuses_an_owner_and_a_plan_that_do_not_exist(world):
-    done = provision(world, "--owner", "ada@example.test")
+def test_provision_refuses_an_owner_who_is_no_address_and_a_plan_that_does_not_exist(world):
+    done = provision(world, "--owner", "ada")
     assert done.code == 1
-    assert done.err.startswith("There is no user with the e-mail address ada@example.test: create one")
     done = manage("provision", "Acme", "--plan", "gold", "--json")
     assert done.code == 1
     assert done.json["error"]["type"] == "unknown_plan"

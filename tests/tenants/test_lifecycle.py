@@ -437,7 +437,7 @@ def test_only_a_super_admin_creates_tenants_unless_signup_is_open(world, setting
     with pytest.raises(Forbidden):
         services.create_tenant(actor=actor, name="Mine", plan="pro", runtime="fake")
     assert AuditEntry.objects.order_by("-id").first().outcome == "denied"
-    settings.SELF_SERVICE_SIGNUP = True
+    settings.SELF_SERVICE_SIGNUP, settings.SIGNUP_RUNTIMES = True, ["fake"]
     with pytest.raises(Forbidden) as refused:
         services.create_tenant(actor=actor, name="Mine", plan="pro", runtime="fake")
     assert refused.value.type == "plan_not_offered"

@@ -9,7 +9,7 @@ import pytest
 from django.db import connection
 
 from audit.models import AuditEntry
-from tenants import access, membership, services
+from tenants import access, invitations, membership, services
 from tenants.models import Member
 from tests.factories import MemberFactory, PlanFactory, TenantFactory, UserFactory
 from zcplatform.lib.actors import OPERATOR
@@ -77,13 +77,20 @@ def test_a_plan_that_is_full_takes_no_member_more_and_still_changes_roles(db):
     MemberFactory(tenant=tenant, role="owner")
     second = MemberFactory(tenant=tenant)
     with pytest.raises(Forbidden) as refused:
-        membership.set_role(actor=OPERATOR, tenant=tenant, user=UserFactory(), role="viewer")
+        invitations.invite(actor=OPERATOR, tenant=tenant, email="a@example.com", role="viewer")
     assert (refused.value.type, refused.value.details["limit"]) == ("plan_limit", 2)
     assert tenant.members.count() == 2
     assert denied() == [], "a full plan is no attempt at what one may not do"
     membership.set_role(actor=OPERATOR, tenant=tenant, user=second.user, role="manager")
     membership.remove(actor=OPERATOR, member=second)
-    membership.set_role(actor=OPERATOR, tenant=tenant, user=UserFactory(), role="viewer")
+    invitations.invite(actor=OPERATOR, tenant=tenant, email="a@example.com", role="viewer")
+
+
+def test_nobody_is_made_a_member_unasked(tenant):
+    for role in ("viewer", "owner"):
+        with pytest.raises(NotFound):
+            membership.set_role(actor=OPERATOR, tenant=tenant, user=UserFactory(), role=role)
+    assert tenant.members.count() == 0
 
 
 def test_c6_removal_judges_the_role_that_the_member_has_now(tenant):

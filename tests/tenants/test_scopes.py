@@ -61,6 +61,7 @@ def test_c6_nobody_grants_by_a_key_what_the_key_does_not_reach(tenant, owner, su
     top = MemberFactory(tenant=tenant, role="owner")
     with pytest.raises(Forbidden):
         membership.remove(actor=by_key(owner, "write"), member=top)
+    MemberFactory(tenant=tenant, user=friend)
     membership.set_role(actor=by_key(owner, "write"), tenant=tenant, user=friend, role="manager")
     assert Member.objects.get(user=friend).role == "manager"
     assert not may_grant("owner", "viewer", limit=SCOPES["read"])

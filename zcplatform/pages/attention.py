@@ -37,7 +37,7 @@ class Matter:
 def of_fleet() -> list[Matter]:
     rows = Tenant.objects.filter(status=Status.ERROR).order_by("-updated_at")[:LAST]
     failing = Tenant.objects.filter(status=Status.RUNNING, health=Health.FAILING).order_by("-updated_at")[:LAST]
-    return [*of_platform(), *_of_rows([*rows, *failing]), *_quotas(None)][: LAST + 4]
+    return [*of_platform(), *_of_rows([*rows, *failing]), *_ownerless(), *_quotas(None)][: LAST + 4]
 
 
 def of_tenants(tenants: list[Tenant]) -> list[Matter]:
@@ -55,6 +55,13 @@ def _of_rows(tenants: Iterable[Tenant]) -> list[Matter]:
     return [
         Matter(t.status, t.slug, words.reason(t) or words.headline(t), _page(t, "overview"), _ways(t)) for t in tenants
     ]
+
+
+def _ownerless() -> list[Matter]:
+    """Tenants that had an owner and have none: nobody can hand them over, delete them or answer for them."""
+    rows = Tenant.objects.ownerless().order_by("slug")[:LAST]
+    why, invite = _("ownerless: invite an owner"), _("Members")
+    return [Matter("warn", t.slug, why, _page(t, "members"), [(invite, _page(t, "members"))]) for t in rows]
 
 
 def _ways(tenant: Tenant) -> list[tuple[str, str]]:

@@ -7,6 +7,8 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
+from accounts.models import User
+from tenants import invitations
 from tenants.models import Run, Tenant
 from tenants.pages.frame import actor_of, signed_in
 from tenants.pages.listing import lines_of, may_create
@@ -23,7 +25,7 @@ def dashboard(request: HttpRequest) -> HttpResponse:
     actor = actor_of(request)
     if actor.unrestricted:
         return render(request, "dashboard/fleet.html", fleet_context())
-    return render(request, "dashboard/mine.html", mine_context(actor))
+    return render(request, "dashboard/mine.html", mine_context(actor, request.user))  # type: ignore[arg-type]
 
 
 def fleet_context() -> dict[str, Any]:
@@ -40,7 +42,7 @@ def fleet_context() -> dict[str, Any]:
     }
 
 
-def mine_context(actor: Actor) -> dict[str, Any]:
+def mine_context(actor: Actor, user: User) -> dict[str, Any]:
     """One card for each tenant, the troubled first."""
     rows = Tenant.objects.visible_to(actor).alive().select_related("plan", "node")
     found = list(rows.order_by("slug")[: MINE + 1])
@@ -52,4 +54,5 @@ def mine_context(actor: Actor) -> dict[str, Any]:
         "attention": attention.of_tenants(found[:MINE]),
         "cards": [(line, last.get(line.tenant.pk)) for line in lines],
         "may_create": may_create(actor),
+        "invitations": invitations.of(user),
     }

@@ -7,7 +7,6 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import CommandError
 
-from accounts.services import find_user
 from tenants import services
 from tenants.channels import CHANNELS
 from tenants.cli import TenantCommand, summary
@@ -24,7 +23,7 @@ class Command(TenantCommand):
         parser.add_argument("--plan", default="free")
         parser.add_argument("--agent", default="demo", choices=sorted(settings.AGENTS))
         parser.add_argument("--runtime", choices=sorted(settings.RUNTIMES))
-        parser.add_argument("--owner", metavar="EMAIL", help="an existing user who becomes owner")
+        parser.add_argument("--owner", metavar="EMAIL", help="whom to invite as owner")
         parser.add_argument("--provider")
         parser.add_argument("--model")
         parser.add_argument("--base-url")
@@ -47,7 +46,7 @@ class Command(TenantCommand):
             plan=options["plan"],
             agent=options["agent"],
             runtime=options["runtime"],
-            owner=find_user(options["owner"]) if options["owner"] else None,
+            owner=options["owner"],
             config=_config(options),
             deploy_now=not options["no_deploy"],
         )
