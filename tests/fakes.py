@@ -32,6 +32,7 @@ from tenants.runtimes.base import (
     Observed,
     Placement,
     Reading,
+    Stray,
 )
 from zcplatform.lib import clock
 from zcplatform.lib.errors import Conflict, DependencyDown, DependencyTimeout, RunFailed
@@ -111,6 +112,7 @@ class FakeEngine:
     lock: threading.RLock = field(default_factory=threading.RLock)
     agents: dict[str, FakeAgent] = field(default_factory=dict)
     calls: list[tuple[str, str]] = field(default_factory=list)
+    strays: list[tuple[str, str]] = field(default_factory=list)
 
     def clear(self) -> None:
         with self.lock:
@@ -118,6 +120,7 @@ class FakeEngine:
                 agent.end()
             self.agents.clear()
             self.calls.clear()
+            self.strays.clear()
 
 
 ENGINES: dict[str, FakeEngine] = defaultdict(FakeEngine)
@@ -242,6 +245,16 @@ class FakeRuntime:
         with self.engine.lock:
             ours = [a for a in self.engine.agents.values() if a.spec.instance == settings.INSTANCE]
             return [agent.observed() for agent in ours if wanted(agent.spec)]
+
+    def strays(self, owners: Mapping[int, str]) -> list[Stray]:
+        self._called("strays")
+        return [Stray(tenant, what) for tenant, what in self.engine.strays]
+
+    def end_strays(self, tenant: str, uid: int | None) -> list[Stray]:
+        self._called("end_strays", tenant)
+        ended = [Stray(*stray) for stray in self.engine.strays if stray[0] == tenant]
+        self.engine.strays = [stray for stray in self.engine.strays if stray[0] != tenant]
+        return ended
 
     def measure(self, handles: Sequence[Handle]) -> dict[str, Reading]:
         self._called("measure")

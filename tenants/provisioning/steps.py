@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import secrets as random
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
@@ -16,7 +18,7 @@ from tenants.probe import probe
 from tenants.provisioning import allocation, spec
 from tenants.provisioning.procedure import Context, Park, Rewind, Step
 from tenants.runtimes import runtime_for
-from tenants.runtimes.base import AgentSpec, AgentState, Observed, Runtime
+from tenants.runtimes.base import AgentSpec, AgentState, Observed, Runtime, Stray
 from tenants.states import Desired, Health, Reason, Status
 from tenants.status import save, set_status
 from zcplatform.lib import clock
@@ -29,6 +31,9 @@ POLL_S = 5.0
 PARK_S = 1.0
 STOP_GRACE_S = 10.0
 CRASHES = 3
+TOLD = 20
+"""So many processes are named in the log."""
+log = logging.getLogger(__name__)
 
 
 def _runtime(tenant: Tenant) -> Runtime:
@@ -103,6 +108,18 @@ def retire_stale(ctx: Context) -> None:
     for seen in stale:
         ctx.check()
         runtime.stop(seen.handle, grace_s=STOP_GRACE_S)
+    _end_strays(ctx)
+
+
+def _end_strays(ctx: Context) -> None:
+    """What runs of the tenant and no record of ours tells."""
+    ctx.check()
+    if ended := _runtime(ctx.subject).end_strays(str(ctx.subject.public_id), ctx.subject.uid):
+        log.warning("what nothing tells of was ended", extra=_about(ctx.subject, ended))
+
+
+def _about(tenant: Tenant, ended: Sequence[Stray]) -> dict[str, Any]:
+    return {"tenant": tenant.slug, "ended": [stray.what for stray in ended][:TOLD]}
 
 
 def _is_wanted(runtime: Runtime, wanted: AgentSpec, seen: Observed) -> bool:
@@ -138,6 +155,7 @@ def undo_create(ctx: Context) -> None:
         last_words.save(tenant, runtime.logs(seen.handle, tail=50))
         ctx.check()
         runtime.remove(seen.handle)
+    _end_strays(ctx)
     with ctx.writing():
         save(tenant, handle=None, fingerprint="", config_hash="")
 
@@ -220,6 +238,7 @@ def stop(ctx: Context) -> None:
     for seen in _runtime(ctx.subject).find(str(ctx.subject.public_id)):
         ctx.check()
         _runtime(ctx.subject).stop(seen.handle, grace_s=STOP_GRACE_S)
+    _end_strays(ctx)
 
 
 def mark_stopped(ctx: Context) -> None:
@@ -236,9 +255,11 @@ def revoke_tokens(ctx: Context) -> None:
 
 
 def remove(ctx: Context) -> None:
+    """Done when nothing of the tenant lives, by the world's word: only then are its folder and its uid free."""
     for seen in _runtime(ctx.subject).find(str(ctx.subject.public_id)):
         ctx.check()
         _runtime(ctx.subject).remove(seen.handle)
+    _end_strays(ctx)
     with ctx.writing():
         save(ctx.subject, handle=None, fingerprint="")
 
