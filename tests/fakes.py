@@ -397,6 +397,9 @@ class FakeRouter:
                 removed=tuple(sorted(self.routes.keys() - both)),
             )
 
+    def is_gone(self) -> bool:
+        return False
+
     def url(self, slug: str) -> str:
         return f"http://{slug}.fake.localhost"
 

@@ -224,7 +224,7 @@ def withdraw_route(ctx: Context) -> None:
     with ctx.writing():
         save(ctx.subject, routed=False)
     ctx.check()
-    routes.sync()
+    routes.withdraw()
 
 
 def mark_running(ctx: Context) -> None:
