@@ -21,13 +21,13 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef
 
 from audit.services import Target, record
-from tenants import hardening, routes, services
+from tenants import hardening, routes, services, strays
 from tenants.egress import upkeep
 from tenants.models import Node, Run, Tenant
 from tenants.provisioning.spec import hash_files
 from tenants.routing.base import SyncResult
 from tenants.runtimes import runtime_for
-from tenants.runtimes.base import AgentState, Observed, Runtime
+from tenants.runtimes.base import AgentState, Observed, Runtime, Stray
 from tenants.states import ACTIVE_RUN, Desired, RunKind, Status
 from zcplatform.lib import claims, clock
 from zcplatform.lib.actors import SYSTEM
@@ -45,7 +45,7 @@ TURNS = 10
 
 @dataclass(frozen=True)
 class Difference:
-    """``what`` is found, ``action`` is what reconcile does about it: repair, remove, quarantine, report or route."""
+    """``what`` is found, ``action`` what reconcile does about it: repair, remove, end, quarantine, report or route."""
 
     what: str
     action: str
@@ -73,7 +73,12 @@ def look(node: Node, *, thorough: bool = False) -> list[Found]:
         by_tenant[seen.tenant].append(seen)
     known = {str(t.public_id): t for t in tenants}
     found = [item for i, t in known.items() for item in _seen_safely(runtime, t, by_tenant[i], thorough=thorough)]
-    return found + _orphans(node, by_tenant, known)
+    return found + _orphans(node, by_tenant, known) + [_unseen(*pair) for pair in strays.look(node, runtime, tenants)]
+
+
+def _unseen(stray: Stray, tenant: Tenant | None) -> Found:
+    slug = tenant.slug if tenant else ""
+    return Found(Difference(strays.UNSEEN, "end", stray.tenant, slug, stray.what), tenant)
 
 
 def _seen_safely(runtime: Runtime, tenant: Tenant, seen: list[Observed], *, thorough: bool) -> list[Found]:
@@ -284,6 +289,9 @@ def _orphan(tenant: Tenant | None, seen: Observed) -> list[Found]:
 
 def _act_on(runtime: Runtime, item: Found) -> Run | None:
     difference, tenant, seen = item.difference, item.tenant, item.seen
+    if difference.action == "end":
+        strays.end(runtime, difference.tenant)
+        return None
     if difference.action == "repair" and tenant is not None:
         return _repair(runtime, tenant)
     if seen is None or difference.action == "report" or (tenant is not None and not _is_left_over(tenant, seen)):

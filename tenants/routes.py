@@ -36,6 +36,16 @@ def sync() -> SyncResult:
         raise DependencyDown(error.message, type=Reason.WAITING_FOR_ROUTER) from error
 
 
+def withdraw() -> None:
+    """Bring the router to the desired routes, of which one has just been taken back and the row says so. A router of
+    our own that does not run has none left to take back, and begins with the rows'."""
+    try:
+        sync()
+    except DependencyDown:
+        if not router().is_gone():
+            raise
+
+
 def differences() -> SyncResult:
     """What ``sync`` would change."""
     return router().differences(desired())

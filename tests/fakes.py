@@ -33,6 +33,7 @@ from tenants.runtimes.base import (
     Observed,
     Placement,
     Reading,
+    Stray,
 )
 from zcplatform.lib import clock
 from zcplatform.lib.errors import Conflict, DependencyDown, DependencyTimeout, RunFailed
@@ -112,6 +113,7 @@ class FakeEngine:
     lock: threading.RLock = field(default_factory=threading.RLock)
     agents: dict[str, FakeAgent] = field(default_factory=dict)
     calls: list[tuple[str, str]] = field(default_factory=list)
+    strays: list[tuple[str, str]] = field(default_factory=list)
 
     def clear(self) -> None:
         with self.lock:
@@ -119,6 +121,7 @@ class FakeEngine:
                 agent.end()
             self.agents.clear()
             self.calls.clear()
+            self.strays.clear()
 
 
 ENGINES: dict[str, FakeEngine] = defaultdict(FakeEngine)
@@ -247,6 +250,16 @@ class FakeRuntime:
     def hidden(self, holders: Sequence[Holder]) -> dict[int, int]:
         self._called("hidden")
         return {}
+
+    def strays(self, owners: Mapping[int, str]) -> list[Stray]:
+        self._called("strays")
+        return [Stray(tenant, what) for tenant, what in self.engine.strays]
+
+    def end_strays(self, tenant: str, uid: int | None) -> list[Stray]:
+        self._called("end_strays", tenant)
+        ended = [Stray(*stray) for stray in self.engine.strays if stray[0] == tenant]
+        self.engine.strays = [stray for stray in self.engine.strays if stray[0] != tenant]
+        return ended
 
     def measure(self, handles: Sequence[Handle]) -> dict[str, Reading]:
         self._called("measure")
@@ -388,6 +401,9 @@ class FakeRouter:
                 changed=tuple(sorted(t for t in both if wanted[t] != self.routes[t])),
                 removed=tuple(sorted(self.routes.keys() - both)),
             )
+
+    def is_gone(self) -> bool:
+        return False
 
     def url(self, slug: str) -> str:
         return f"http://{slug}.fake.localhost"

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from django.conf import settings
 
-from tenants.routing.addresses import admin_socket
+from tenants.routing.addresses import admin_socket, first_configuration
 from zcplatform.lib.errors import Misconfigured
-from zcplatform.lib.private_files import replace_private
+from zcplatform.lib.private_files import keep_private
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ def prepare() -> CaddyCommand:
     socket, home = admin_socket(), Path(settings.HOME) / "caddy"
     private_folder(home)
     private_folder(socket.parent)
-    config = home / "bootstrap.json"
-    replace_private(config, json.dumps(bootstrap_config(socket), indent=1).encode())
+    config = first_configuration()
+    keep_private(config, json.dumps(bootstrap_config(socket), indent=1).encode())
     env = {"HOME": str(home), "XDG_DATA_HOME": str(home), "XDG_CONFIG_HOME": str(home), "PATH": os.defpath}
     return CaddyCommand((str(find_binary()), "run", "--config", str(config)), env, socket)
 

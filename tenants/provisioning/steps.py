@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets as random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.conf import settings
@@ -18,7 +18,7 @@ from tenants.probe import probe
 from tenants.provisioning import allocation, spec
 from tenants.provisioning.procedure import Context, Park, Rewind, Step
 from tenants.runtimes import runtime_for
-from tenants.runtimes.base import AgentSpec, AgentState, Observed, Runtime
+from tenants.runtimes.base import AgentSpec, AgentState, Observed, Runtime, Stray
 from tenants.states import Desired, Health, Reason, Status
 from tenants.status import save, set_status
 from zcplatform.lib import clock
@@ -33,6 +33,9 @@ POLL_S = 5.0
 PARK_S = 1.0
 STOP_GRACE_S = 10.0
 CRASHES = 3
+TOLD = 20
+"""So many processes are named in the log."""
+log = logging.getLogger(__name__)
 
 
 def _runtime(tenant: Tenant) -> Runtime:
@@ -138,6 +141,7 @@ def retire_stale(ctx: Context) -> None:
         withdraw_route(ctx)
     for seen in stale:
         _stop(ctx, seen)
+    _end_strays(ctx)
     if stale and _may_write(tenant):
         runtime.folders.prepare(tenant.folder, tenant.uid)
     if not _is_as_rendered(ctx):
@@ -162,6 +166,17 @@ def _stop(ctx: Context, seen: Observed) -> None:
 def _take_counts(ctx: Context, seen: Observed) -> None:
     if seen.state == AgentState.RUNNING and seen.handle == ctx.subject.agent_handle:
         usage.settle(ctx.subject)
+
+
+def _end_strays(ctx: Context) -> None:
+    """What runs of the tenant and no record of ours tells."""
+    ctx.check()
+    if ended := _runtime(ctx.subject).end_strays(str(ctx.subject.public_id), ctx.subject.uid):
+        log.warning("what nothing tells of was ended", extra=_about(ctx.subject, ended))
+
+
+def _about(tenant: Tenant, ended: Sequence[Stray]) -> dict[str, Any]:
+    return {"tenant": tenant.slug, "ended": [stray.what for stray in ended][:TOLD]}
 
 
 def _is_wanted(runtime: Runtime, wanted: AgentSpec, seen: Observed) -> bool:
@@ -198,6 +213,7 @@ def undo_create(ctx: Context) -> None:
         _take_counts(ctx, seen)
         ctx.check()
         runtime.remove(seen.handle)
+    _end_strays(ctx)
     with ctx.writing():
         save(tenant, handle=None, fingerprint="", config_hash="")
 
@@ -266,7 +282,7 @@ def withdraw_route(ctx: Context) -> None:
     with ctx.writing():
         save(ctx.subject, routed=False)
     ctx.check()
-    routes.sync()
+    routes.withdraw()
 
 
 def mark_running(ctx: Context) -> None:
@@ -279,6 +295,7 @@ def mark_running(ctx: Context) -> None:
 def stop(ctx: Context) -> None:
     for seen in _runtime(ctx.subject).find(str(ctx.subject.public_id)):
         _stop(ctx, seen)
+    _end_strays(ctx)
 
 
 def mark_stopped(ctx: Context) -> None:
@@ -295,10 +312,12 @@ def revoke_tokens(ctx: Context) -> None:
 
 
 def remove(ctx: Context) -> None:
+    """Done when nothing of the tenant lives, by the world's word: only then are its folder and its uid free."""
     for seen in _runtime(ctx.subject).find(str(ctx.subject.public_id)):
         _take_counts(ctx, seen)
         ctx.check()
         _runtime(ctx.subject).remove(seen.handle)
+    _end_strays(ctx)
     with ctx.writing():
         save(ctx.subject, handle=None, fingerprint="")
 

@@ -67,6 +67,11 @@ def admin_socket() -> Path:
     return _plain(path)
 
 
+def first_configuration() -> Path:
+    """What a Caddy of our own is started with; its command line names it."""
+    return Path(settings.HOME) / "caddy" / "bootstrap.json"
+
+
 def _given_socket(value: str) -> Path:
     """``/path``, ``unix//path`` (Caddy's own form, with or without ``|mode``) or ``unix:///path``."""
     found = _SOCKET.fullmatch(value)

@@ -57,6 +57,10 @@ class Router(Protocol):
     def differences(self, desired: Sequence[Route]) -> SyncResult:
         """What ``sync`` would change; changes nothing."""
 
+    def is_gone(self) -> bool:
+        """True when the router is the platform's own and does not run: it has no routes, and will begin with those of
+        the rows. Of somebody else's router, or one that only does not answer, that can't be said."""
+
     def url(self, slug: str) -> str:
         """The tenant's public address, without a slash at the end."""
 

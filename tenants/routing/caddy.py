@@ -20,6 +20,7 @@ from django.conf import settings
 from tenants.routing.addresses import (
     admin_socket,
     check_host,
+    first_configuration,
     listen_address,
     platform_hosts,
     reachable,
@@ -57,6 +58,10 @@ class CaddyRouter:
         found, _ = CaddyAdmin(admin_socket()).read_server(site.server_name)
         return compare(found, build_server(site, desired))
 
+    def is_gone(self) -> bool:
+        """A socket that refuses is not enough: Caddy replaces it at every change."""
+        return not settings.CADDY_ADMIN and not CaddyAdmin(admin_socket()).listens() and not _own_processes()
+
     def url(self, slug: str) -> str:
         if settings.TENANT_URL:
             return settings.TENANT_URL.replace("{slug}", check_slug(slug)).rstrip("/")
@@ -65,6 +70,16 @@ class CaddyRouter:
     def connect(self, slug: str) -> tuple[str, Mapping[str, str]]:
         host, port = listen_address(settings.CADDY_LISTEN)
         return f"{_scheme()}://{reachable(host)}:{port}", {"Host": _authority(slug)}
+
+
+def _own_processes() -> list[int]:
+    """What was started with our first configuration, even if it has not become Caddy yet."""
+    wanted, found = os.fsencode(first_configuration()), []
+    for path in Path("/proc").iterdir():
+        with suppress(OSError):
+            if path.name.isdigit() and wanted in (path / "cmdline").read_bytes().split(b"\0"):
+                found.append(int(path.name))
+    return found
 
 
 def _bring_to(desired: Callable[[], Sequence[Route]], site: Site, admin: CaddyAdmin) -> SyncResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import mmap
 import re
@@ -67,6 +68,12 @@ class CaddyAdmin:
     def ping(self) -> None:
         """DependencyDown when nothing answers, BadUpstream when it is not Caddy's admin API."""
         self._body(self._read("/config/admin"))
+
+    def listens(self) -> bool:
+        """Whether anything takes a connection there, whatever it may answer."""
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.settimeout(TIMEOUT_S)
+            return peer.connect_ex(str(self.path)) not in (errno.ENOENT, errno.ECONNREFUSED)
 
     def version(self) -> str:
         """The version of the program at the other end of the socket; empty when that can't be told.

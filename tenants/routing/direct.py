@@ -28,6 +28,9 @@ class DirectRouter:
     def differences(self, desired: Sequence[Route]) -> SyncResult:
         return SyncResult()
 
+    def is_gone(self) -> bool:
+        return False
+
     def url(self, slug: str) -> str:
         return f"{settings.PUBLIC_BASE_URL}/t/{check_slug(slug)}"
 

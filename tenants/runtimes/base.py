@@ -117,6 +117,14 @@ class Observed:
 
 
 @dataclass(frozen=True)
+class Stray:
+    """Something that runs of ``tenant`` (its public id) beside the agent that is known; ``what`` names it."""
+
+    tenant: str
+    what: str
+
+
+@dataclass(frozen=True)
 class ExecResult:
     """``output`` is stdout and stderr as they came; ``truncated`` says that more than the cap was thrown away."""
 
@@ -253,6 +261,15 @@ class Runtime(Protocol):
 
     def list(self) -> list[Observed]:
         """Everything of this installation, whatever its state."""
+
+    def strays(self, owners: Mapping[int, str]) -> Sequence[Stray]:
+        """What runs of tenants, and ``list`` can't tell, since it is looked for in the world and not in our notes: an
+        agent whose record was lost, and what an agent that was killed left behind. ``owners`` are the tenants of the
+        node by their uid. Reads only."""
+
+    def end_strays(self, tenant: str, uid: int | None) -> Sequence[Stray]:
+        """End all of the tenant that ``strays`` would tell, and return it. What the known agent is made of stays while
+        that runs. DependencyTimeout when some of it does not end."""
 
     def measure(self, handles: Sequence[Handle]) -> Mapping[str, Reading]:
         """What each of these agents uses now, by the handle's id; one that does not run is left out. Cheap enough to

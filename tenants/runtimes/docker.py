@@ -38,6 +38,7 @@ from tenants.runtimes.base import (
     Observed,
     Placement,
     Reading,
+    Stray,
 )
 from tenants.runtimes.docker_engine import CREATE_S, READ_S, REMOVE_S, START_S, Refused, engine_at
 from tenants.runtimes.docker_folders import HelperFolders
@@ -142,6 +143,13 @@ class DockerRuntime:
 
     def list(self) -> list[Observed]:
         return [observed(raw) for raw in self._labelled(LABEL_TENANT)]
+
+    def strays(self, owners: Mapping[int, str]) -> Sequence[Stray]:
+        """The engine keeps the labels: ``list`` tells all that bears them, whatever we have lost."""
+        return ()
+
+    def end_strays(self, tenant: str, uid: int | None) -> Sequence[Stray]:
+        return ()
 
     def measure(self, handles: Sequence[Handle]) -> Mapping[str, Reading]:
         return docker_usage.measure(self.engine, [handle.id for handle in handles])

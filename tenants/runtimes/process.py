@@ -24,7 +24,7 @@ from django.conf import settings
 
 from tenants.egress import firewall
 from tenants.folders import DirectFolders
-from tenants.runtimes import cgroups, folder_script, loose_files, shim_tree
+from tenants.runtimes import cgroups, folder_script, loose_files, shim_tree, traces
 from tenants.runtimes.base import (
     AgentSpec,
     AgentState,
@@ -36,6 +36,7 @@ from tenants.runtimes.base import (
     Observed,
     Placement,
     Reading,
+    Stray,
 )
 from tenants.runtimes.rundir import RunDir, alive
 from tenants.states import Egress
@@ -101,6 +102,7 @@ class ProcessRuntime:
                 return handle
             if there:
                 run.end(grace_s=0)
+                self._end_rest(run, there["uid"])
                 run.delete()
             run.write_record(record_of(spec))
         return handle
@@ -117,20 +119,23 @@ class ProcessRuntime:
             if alive(run.state()):
                 return
             run.clear_leftovers()
+            self._end_rest(run, record["uid"])
             check_port(record["port"])
             launch(run, record)
 
     def stop(self, handle: Handle, *, grace_s: float = 10) -> None:
         run = RunDir(handle.id)
         with run.locked():
-            if run.ours():
+            if record := run.ours():
                 run.end(grace_s)
+                self._end_rest(run, record["uid"], grace_s=grace_s)
 
     def remove(self, handle: Handle) -> None:
         run = RunDir(handle.id)
         with run.locked():
-            if run.ours():
+            if record := run.ours():
                 run.end(grace_s=0)
+                self._end_rest(run, record["uid"])
                 run.delete()
 
     def inspect(self, handle: Handle) -> Observed:
@@ -157,6 +162,25 @@ class ProcessRuntime:
         """One whose record is damaged keeps no other from being seen."""
         found = [_of_one(run, observed) for run in RunDir.all()]
         return [seen for seen in found if seen]
+
+    def strays(self, owners: Mapping[int, str]) -> Sequence[Stray]:
+        """Keepers that no note names, and what agents have left behind to nobody."""
+        runs = {path.path.name: path for path in RunDir.all()}
+        foreign = {name for name, run in runs.items() if run.record() and not run.ours()}
+        found = traces.find(owners, {name: run.state() for name, run in runs.items()})
+        return [Stray(trace.tenant, str(trace)) for trace in found if trace.tenant not in foreign]
+
+    def end_strays(self, tenant: str, uid: int | None) -> Sequence[Stray]:
+        run = RunDir(tenant)
+        with run.locked():
+            if run.record() and not run.ours():
+                return ()
+            return [Stray(tenant, str(trace)) for trace in self._end_rest(run, uid)]
+
+    @staticmethod
+    def _end_rest(run: RunDir, uid: int | None, *, grace_s: float = 0) -> Sequence[traces.Trace]:
+        """What the note does not name: it may have been lost, or speak of another keeper."""
+        return traces.end(run.path.name, uid, run.state(), grace_s=grace_s)
 
     def measure(self, handles: Sequence[Handle]) -> Mapping[str, Reading]:
         """The network is the host's own: what of it is an agent's can't be told."""
@@ -345,7 +369,7 @@ def call_shim(mode: str, run: RunDir, job: dict[str, Any], *, limit_s: float, pr
     try:
         done = subprocess.run(
             argv,
-            input=json.dumps(job).encode(),
+            input=json.dumps({**job, "mark": str(run.path)}).encode(),
             capture_output=True,
             timeout=limit_s,
             env={"PATH": shim_tree.PATH},

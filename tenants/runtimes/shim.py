@@ -69,8 +69,8 @@ class Log:
 class Keeper:
     """Runs the agent, starts it again when it ends, and writes down what it sees."""
 
-    def __init__(self, folder, job):
-        self.folder, self.file = folder, os.path.join(folder, "state.json")
+    def __init__(self, folder, job, held):
+        self.folder, self.file, self.held = folder, os.path.join(folder, "state.json"), held
         self.log = Log(os.path.join(folder, "log"), job["log_size"], job["log_files"])
         self.group = Group(job, self.log.write)
         self.state = {
@@ -84,9 +84,11 @@ class Keeper:
         }
 
     def record(self, phase):
-        """Later failures are let be: what stands there still names this keeper, which is what counts."""
+        """Later failures are let be: what stands there still names this keeper, which is what counts. A folder that was
+        removed and made anew is another keeper's, and so is the state in it."""
         try:
-            self.write(phase)
+            if os.path.samestat(os.fstat(self.held), os.stat(os.path.join(self.folder, "held"))):
+                self.write(phase)
         except OSError as error:
             self.log.write(f"zcplatform: the state could not be written: {error.strerror}\n".encode())
 
@@ -194,7 +196,7 @@ def keep(folder, job):
     except BlockingIOError:
         answer({"already": True})
         return
-    keeper = Keeper(folder, job)
+    keeper = Keeper(folder, job, held)
     failure = keeper.first()
     os.dup2(keeper.log.descriptor, 2)
     answer(failure or {})

@@ -14,6 +14,7 @@ import warnings  # noqa: F401 - os.execvpe imports it when the new uid may no lo
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 WATCH_S = 0.5
+MARK = "AGENT_RUN"  # in the environment of an agent that has the caller's uid: how to find what it left behind
 KILL_S = 10  # what can't be killed in this time hangs in the kernel
 OPEN_FILES = 8192
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 36, 38
@@ -150,7 +151,8 @@ def become(job, uid, keeper):
         for path in job["paths"]:
             check_reach(path)
     os.chdir(job["cwd"])
-    os.execvpe(job["argv"][0], job["argv"], {"PATH": PATH, **job["env"]})
+    mark = {MARK: job["mark"]} if uid is None else {}
+    os.execvpe(job["argv"][0], job["argv"], {"PATH": PATH, **job["env"], **mark})
 
 
 class Group:

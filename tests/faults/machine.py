@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import time
 import traceback
 from collections import Counter
@@ -29,8 +30,10 @@ from tenants import configuration, reconcile, runtimes, services
 from tenants.models import Node, QuarantinedPort, Run, Tenant
 from tenants.provisioning.plans import PROCEDURE
 from tenants.provisioning.runner import execute
+from tenants.runtimes.docker_engine import Engine, Refused
 from tenants.states import ACTIVE_RUN, Desired, RunStatus, Status
 from tests import processes
+from tests.faults import kernel
 from tests.faults.world import World, assert_world
 from zcplatform.lib.actors import OPERATOR
 from zcplatform.lib.errors import DependencyDown, RequestError
@@ -283,6 +286,65 @@ class Machine(RuleBasedStateMachine):
         self.tally.note(f"{how}-by-hand", tenant.slug)
         with suppress(DependencyDown):
             getattr(runtimes.runtime_for(tenant.node), how)(tenant.agent_handle)
+
+    @act(number=st.integers(0, 20), what=st.sampled_from(("state.json", "spec.json", "all", "all and the lock")))
+    def lose_record(self, number: int, what: str) -> None:
+        """What the platform has noted of an agent that runs on."""
+        tenant = self._pick(number)
+        folder = self.world.home / "run" / str(tenant.public_id) if tenant else None
+        if folder is None or not folder.is_dir():
+            return
+        self.tally.note("lose-record", what)
+        if what.endswith("json"):
+            (folder / what).unlink(missing_ok=True)
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        if "lock" in what:
+            folder.with_suffix(".lock").unlink(missing_ok=True)
+
+    @act(number=st.integers(0, 20))
+    def kill_keeper(self, number: int) -> None:
+        tenant = self._pick(number)
+        wanted = f"shim.py keep {self.world.home}/run/{tenant.public_id} " if tenant else "\0"
+        for pid in [pid for pid, line in kernel.commands().items() if line.endswith(wanted)]:
+            self.tally.note("kill-keeper", tenant and tenant.slug)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    @act(number=st.integers(0, 20))
+    def leave_process(self, number: int) -> None:
+        """Something of the agent's that outlived its keeper and has no parent of ours: a daemon of its uid."""
+        tenant = self._pick(number)
+        if tenant is None or tenant.uid is None or tenant.node.runtime != "process" or os.geteuid() != 0:
+            return
+        if not (tenant.folder / "data").is_dir():
+            return
+        self.tally.note("leave-process", tenant.slug)
+        # Its parent ends at once, as a killed keeper would; /tmp may be passed by everybody, the folder is its own.
+        subprocess.run(
+            ["/bin/sh", "-c", f"cd {tenant.folder}/data; sleep 3600 & exit 0"],
+            user=tenant.uid,
+            group=tenant.uid,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    @act(number=st.integers(0, 20))
+    def second_container(self, number: int) -> None:
+        """Another with the tenant's labels, as a worker leaves it that was overtaken while it created one."""
+        tenant = self._pick(number)
+        if tenant is None or tenant.handle is None or tenant.node.runtime != "docker" or self.world.engine is None:
+            return
+        engine = Engine(f"unix://{self.world.engine.back}")
+        try:
+            raw = engine.call("inspect_container", tenant.handle["id"])
+        except Refused:
+            return
+        self.tally.note("second-container", tenant.slug)
+        body = {"Image": raw["Image"], "Labels": raw["Config"]["Labels"], "HostConfig": {"NetworkMode": "none"}}
+        sleeps = {"Entrypoint": ["/usr/bin/python3", "-c", "import time; time.sleep(3600)"]}
+        made = engine.call("create_container_from_config", {**body, **sleeps}, None, limit_s=60)
+        engine.call("start", made["Id"], limit_s=60)
 
     @act(number=st.integers(0, 20))
     def take_folder(self, number: int) -> None:

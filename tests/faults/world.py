@@ -41,6 +41,7 @@ from tenants.states import ACTIVE_RUN, Desired, Health, RunStatus, Status
 from tests import processes, slot
 from tests.caddy import RealCaddy, real_caddy
 from tests.factories import NodeFactory, PlanFactory
+from tests.faults.kernel import assert_nothing_unseen
 from tests.faults.wire import Wire
 from vault.services import create_keyring
 from zcplatform.lib.actors import OPERATOR, SYSTEM
@@ -296,7 +297,7 @@ def clear(runtime: Runtime) -> None:
 
 
 def assert_world(world: World, *, steady: bool = True) -> None:
-    """W1-W8 of the fault catalogue. With ``steady`` no run is active, and reconcile agrees and changes nothing."""
+    """W1-W9 of the fault catalogue. With ``steady`` no run is active, and reconcile agrees and changes nothing."""
     agents = {item.tenant: item for item in world.observed()}
     alive = list(Tenant.objects.alive().select_related("node", "plan"))
     assert_agents(world, alive, agents)
@@ -304,6 +305,7 @@ def assert_world(world: World, *, steady: bool = True) -> None:
     assert_routes(world, alive)
     assert_disk(world, alive)
     assert_status(alive, agents)
+    assert_nothing_unseen(world, alive)
     assert_audit(world)
     assert_no_canary(world)
     assert world.photo() == world.untouched, "W8: a neighbour was touched"

@@ -9,7 +9,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from monitoring import heartbeats
-from tenants import reconcile, routes
+from tenants import reconcile, routes, strays
 from tenants.egress import firewall, upkeep
 from tenants.egress.policy import mode_of
 from tenants.hardening import deviations
@@ -92,6 +92,9 @@ def differences() -> Looked:
             if difference.what == "agent_unknown":
                 what = f"{whose} bears this installation's label and belongs to no tenant that was brought up."
                 yield "error", what, "Look at it, then remove it; reconcile stops it."
+            elif difference.what == strays.UNSEEN:
+                what = f"{whose}: {difference.detail} runs, and no record tells of it."
+                yield "error", what, "Run: zcplatform reconcile, which ends it."
             else:
                 yield "warning", f"{whose}: {difference.what}", "Run: zcplatform reconcile"
 

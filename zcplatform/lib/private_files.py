@@ -51,6 +51,17 @@ def replace_private(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
+def keep_private(path: Path, content: bytes) -> None:
+    """The same, but a file that holds ``content`` already is not written anew: that takes no room on the disk."""
+    try:
+        check_private(path)
+        if path.read_bytes() == content:
+            return
+    except (OSError, ImproperlyConfigured):
+        pass  # absent, or not as it should be: it is replaced
+    replace_private(path, content)
+
+
 def private_folder(folder: Path) -> None:
     """Make ``folder`` with mode 0700; Misconfigured ``loose_folder`` when others could read or replace files there."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
