@@ -12,7 +12,7 @@ import pytest
 from django.db.backends.base.operations import BaseDatabaseOperations
 
 from audit import triggers
-from tests import counterparts, parallel, redis, slot
+from tests import counterparts, database, parallel, redis, slot
 
 pytest_plugins = ["pytester", "tests.caddy"]
 
@@ -91,6 +91,13 @@ def _flush_may_empty_the_audit():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(BaseDatabaseOperations, "execute_sql_flush", flush)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _databases_are_copies():
+    with pytest.MonkeyPatch.context() as patch:
+        database.copy_what_is_migrated(patch)
         yield
 
 

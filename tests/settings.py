@@ -16,6 +16,7 @@ from tests import slot
 if slot.ANEW:
     _above = os.environ.get("ZC_TEST_HOME") if slot.worker() else None
     os.environ["ZC_TEST_HOME"] = tempfile.mkdtemp(prefix=f"{slot.worker()}-" if _above else "zct-", dir=_above)
+    os.environ["ZC_TEST_RUN"] = _above or os.environ["ZC_TEST_HOME"]  # what the workers of a run share
     if os.environ.get("ZCPLATFORM_DATABASE_URL", "sqlite:").startswith("sqlite:"):
         os.environ["ZCPLATFORM_DATABASE_URL"] = f"sqlite:///{os.environ['ZC_TEST_HOME']}/zcplatform.db"
 

@@ -14,9 +14,11 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
+from django.db import connection
 
 from tests import parallel, slot
 from tests.architecture import ROOT
+from tests.faults.world import own_database
 
 HOLD = "from tests import slot; print(slot.NUMBER, flush=True); input()"
 LOOK = """
@@ -91,6 +93,18 @@ def test_each_worker_has_a_home_a_database_and_a_part_and_plays_whole_files(pyte
     assert all(here != there for here, there in zip(one, other, strict=True))
     assert len({(row[0], row[1]) for row in rows}) == 4, "a file is played by one worker"
     assert not Path(one[1]).parent.exists(), "their homes go with the run"
+
+
+def test_a_world_of_the_faults_begins_with_a_copy_of_what_was_migrated_once(transactional_db, tmp_path):
+    def migrated():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT app, name, applied FROM django_migrations ORDER BY id")
+            return cursor.fetchall()
+
+    here = migrated()
+    with own_database(tmp_path):
+        there = migrated()
+    assert here == there == migrated()
 
 
 def test_what_is_named_is_there_and_what_is_dealt_out_shares_nothing():
