@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import signal
 from pathlib import Path
@@ -12,6 +13,7 @@ from django.db.backends.base.operations import BaseDatabaseOperations
 
 from audit import triggers
 from tests import counterparts, redis
+from tests.architecture import PACKAGES, ROOT
 
 pytest_plugins = ["pytester", "tests.caddy"]
 
@@ -19,6 +21,8 @@ LEFT_OUT = pytest.StashKey[list[tuple[str, str]]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # what distributes the tests has done it for those that play them
+        _compile()
     try:
         counterparts.required(os.environ.get("ZC_REQUIRE", ""))
     except ValueError as error:
@@ -29,6 +33,12 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile("untimed")
     # A job in the background is started with Ctrl-C ignored, and so are all its children; some tests send it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _compile() -> None:
+    """For the hundreds of processes that tests start: with PYTHONDONTWRITEBYTECODE set each would do it for itself."""
+    for name in PACKAGES:
+        compileall.compile_dir(ROOT / name, quiet=2)
 
 
 @pytest.hookimpl(tryfirst=True)
