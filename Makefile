@@ -13,6 +13,10 @@ BIN := $(VENV)/bin
 WORKERS ?= $(shell n=$$(nproc); echo $$((n * 2 < 8 ? n * 2 : 8)))
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 INSTALL_PROJECT := $(UV) pip install --quiet --no-deps --no-build-isolation --editable .
+# Both are compiled now, not at each start: where the code belongs to another user, or PYTHONDONTWRITEBYTECODE is set, every
+# process would compile all of it anew, which takes longer than what most commands do.
+SYNC := $(UV) pip sync --quiet --compile-bytecode
+COMPILE_PROJECT := $(BIN)/python -m compileall -q zcplatform audit accounts vault tenants backups monitoring
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	--extra caddy --extra postgres --extra redis --group build
 
@@ -26,9 +30,13 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(VENV)/.run ## what runs the platform and its demo, from requirements.lock
+	@$(COMPILE_PROJECT)
+
 install-dev: $(VENV)/.dev ## what runs the tests as well, from requirements-dev.lock
+	@$(COMPILE_PROJECT)
 
 demo: $(VENV)/.run ## a working platform in one command: [RUNTIME=process|docker] [CHECK=1]
+	@$(COMPILE_PROJECT)
 	@$(BIN)/python manage.py demo $(if $(RUNTIME),--runtime $(RUNTIME)) $(if $(filter-out 0,$(CHECK)),--check)
 
 test: $(VENV)/.dev ## the test suite: [ARGS="tests/vault -k rotate"] [WORKERS=n, 0: no workers]
@@ -72,13 +80,13 @@ $(VENV)/.uv: Makefile
 # The development lock holds all of the other one, so an environment made for the tests also runs the demo.
 $(VENV)/.dev: $(VENV)/.uv requirements-dev.lock pyproject.toml
 	@echo "installing requirements-dev.lock" >&2
-	@$(UV) pip sync --quiet --compile-bytecode requirements-dev.lock
+	@$(SYNC) requirements-dev.lock
 	@$(INSTALL_PROJECT)
 	@touch $(VENV)/.run $@
 
 $(VENV)/.run: $(VENV)/.uv requirements.lock pyproject.toml
 	@echo "installing requirements.lock" >&2
-	@$(UV) pip sync --quiet --compile-bytecode requirements.lock
+	@$(SYNC) requirements.lock
 	@$(INSTALL_PROJECT)
 	@rm -f $(VENV)/.dev
 	@touch $@

@@ -7,7 +7,6 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.contrib.auth.models import Group
 from django.http import HttpRequest, HttpResponse
 
 from accounts import services, stepup
@@ -18,8 +17,6 @@ from accounts.permissions import ABILITIES, ROLES, SUPER_ADMIN_ONLY
 from zcplatform.lib import clock
 from zcplatform.lib.actors import Actor
 from zcplatform.lib.errors import InvalidField
-
-admin.site.unregister(Group)  # Django's groups decide nothing here
 
 
 def actor_of(request: HttpRequest) -> Actor:

@@ -49,7 +49,9 @@ def _examine(order: dict[str, Any]) -> dict[str, Any]:
 
 def refuse_newer(applied: dict[str, str]) -> None:
     """ArchiveRefused ``archive_newer`` when a migration was applied that this code does not have."""
-    known = MigrationLoader(None).disk_migrations
+    loader = MigrationLoader(None, load=False)
+    loader.load_disk()
+    known = loader.disk_migrations
     for app, name in sorted(applied.items()):
         if (app, name) in known:
             continue

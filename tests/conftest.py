@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import signal
 from pathlib import Path
@@ -13,6 +14,7 @@ from django.db.backends.base.operations import BaseDatabaseOperations
 
 from audit import triggers
 from tests import counterparts, database, parallel, redis, slot
+from tests.architecture import PACKAGES, ROOT
 
 pytest_plugins = ["pytester", "tests.caddy"]
 
@@ -20,6 +22,8 @@ LEFT_OUT = "left out"
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # what distributes the tests has done it for those that play them
+        _compile()
     try:
         counterparts.required(os.environ.get("ZC_REQUIRE", ""))
     except ValueError as error:
@@ -40,6 +44,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(optionalhook=True)  # without xdist nobody asks
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> parallel.Scheduling:
     return parallel.Scheduling(config, log)
+
+
+def _compile() -> None:
+    """For the hundreds of processes that tests start: with PYTHONDONTWRITEBYTECODE set each would do it for itself."""
+    for name in PACKAGES:
+        compileall.compile_dir(ROOT / name, quiet=2)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -16,7 +16,7 @@ from django.urls import path
 
 from accounts.pages import logout_page
 
-_NOT_OURS = ("django_q", "otp_totp", "otp_static")
+_NOT_OURS = ("auth", "django_q", "otp_totp", "otp_static")
 
 
 class PlatformAdminSite(AdminSite):
@@ -28,7 +28,7 @@ class PlatformAdminSite(AdminSite):
 
     def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:
         """All but others' pages that pass our services by: the queue's would let one schedule any function by its name,
-        django-otp's would show and make second factors."""
+        django-otp's would show and make second factors, and Django's groups decide nothing here."""
         models: list[Any] = [model_or_iterable] if isinstance(model_or_iterable, type) else list(model_or_iterable)
         ours = [model for model in models if model._meta.app_label not in _NOT_OURS]
         super().register(ours, admin_class, **options)

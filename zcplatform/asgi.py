@@ -1,4 +1,7 @@
-"""The server's entry: tenants' addresses to the door, everything else to Django."""
+"""The server's entry: tenants' addresses to the door, everything else to Django.
+
+The web's master loads it and its workers are forks of that, so loading it opens no connection and starts no thread.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "zcplatform.settings")
 _django = get_asgi_application()
 
-from accounts.rates import network_of  # noqa: E402 - models need Django to be set up
+import zcplatform.urls  # noqa: E402, F401 - models need Django to be set up; else each worker would load them by itself
+from accounts.rates import network_of  # noqa: E402
 from tenants.door import Door  # noqa: E402
 from tenants.door_http import Answer, ClientGone, DoorRequest, Receive, Send  # noqa: E402
 from zcplatform.admission import Admission  # noqa: E402

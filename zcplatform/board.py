@@ -1,4 +1,4 @@
-"""What the workers of a cluster are doing: one small file each, ``busy`` or ``idle``, touched at every change.
+"""What the workers of a cluster are doing: one small file each, ``new``, ``busy`` or ``idle``, touched at every change.
 
 The supervisor reads it to tell a cluster that is at work from one that has fallen silent, and a task that takes its
 time from one that hangs. Files, not rows: the answer must not depend on the database that the question is about.
@@ -15,7 +15,9 @@ from typing import Any
 from django.conf import settings
 from django_q.utils import get_func_repr
 
-BUSY, IDLE = "busy", "idle"
+from zcplatform.lib.failpoints import failpoint
+
+NEW, BUSY, IDLE = "new", "busy", "idle"
 
 
 class Board:
@@ -35,7 +37,7 @@ class Board:
         """Have the workers of this process's cluster write to the board."""
         from django_q import signals
 
-        signals.post_spawn.connect(self._idle, weak=False)
+        signals.post_spawn.connect(self._new, weak=False)
         signals.pre_execute.connect(self._busy, weak=False)
         signals.post_execute_in_worker.connect(self._idle, weak=False)
 
@@ -43,8 +45,12 @@ class Board:
         """How many living workers have a task."""
         return sum(1 for path in self._alive() if path.read_text() == BUSY)
 
+    def has_worked(self) -> bool:
+        """True when a living worker has begun a task."""
+        return any(path.read_text() in (BUSY, IDLE) for path in self._alive())
+
     def changed_at(self) -> float:
-        """When a worker last began or ended a task, in seconds of the file system's clock; 0 before the first."""
+        """When a worker was last made, or began or ended a task, in seconds of the file system's clock; 0 is never."""
         return max((path.stat().st_mtime for path in self._alive()), default=0.0)
 
     def under_way(self) -> set[tuple[str, str, int]]:
@@ -68,6 +74,10 @@ class Board:
 
     def _write(self, state: str) -> None:
         (self.folder / str(os.getpid())).write_text(state)
+
+    def _new(self, **_: Any) -> None:
+        self._write(NEW)
+        failpoint("worker.made")
 
     def _busy(self, task: dict[str, Any], **_: Any) -> None:
         with suppress(OSError):

@@ -69,9 +69,10 @@ def _database() -> str:
             "The database is not there, but its vault key is: restore a backup, or move the key away to begin anew."
         )
         raise Misconfigured(message, type="database_missing")
-    if settings.INSTANCE and Path(settings.VAULT_KEY_FILE).exists() and startup.unapplied_migrations():
-        backup_before_migrating()  # one that fails half-way must leave a way back
-    call_command("migrate", verbosity=0, interactive=False)
+    if startup.unapplied_migrations():
+        if settings.INSTANCE and Path(settings.VAULT_KEY_FILE).exists():
+            backup_before_migrating()  # one that fails half-way must leave a way back
+        call_command("migrate", verbosity=0, interactive=False)
     if connection.vendor == "sqlite":
         Path(settings.DATABASES["default"]["NAME"]).chmod(0o600)
     return connection.vendor

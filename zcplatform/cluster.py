@@ -6,6 +6,7 @@ live on as orphans), and its workers say on a board when they begin and end a ta
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -20,9 +21,13 @@ def main(name: str) -> None:
 
     django.setup()
     from django.core.management import call_command
+    from django.utils.module_loading import autodiscover_modules
 
     from zcplatform.board import Board
 
+    autodiscover_modules("tasks")  # here and not in each of its forks, so that they share the memory
+    gc.collect()
+    gc.freeze()
     leash.hold_children()
     Board(name).follow()
     call_command("qcluster")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from typing import Any
 
@@ -23,6 +24,7 @@ class Worker(UvicornWorker):
 
 
 worker_class = "zcplatform.gunicorn_conf.Worker"
+preload_app = True  # by the master, once: a lost worker is replaced in a moment, and most of its memory is shared
 graceful_timeout = 25  # seconds for open requests and streams; serve itself allows 30
 keepalive = 15  # seconds; more than Caddy keeps a connection idle, see tenants.routing.caddy_config
 control_socket_disable = True
@@ -30,6 +32,12 @@ proc_name = "zcplatform-web"
 # Both servers' lines, and the traceback of what nobody caught, are scrubbed and in the form of all others.
 _OURS = {name: {"handlers": [], "propagate": True} for name in ("gunicorn.error", "gunicorn.access")}
 logconfig_dict = settings.LOGGING | {"loggers": settings.LOGGING["loggers"] | _OURS}
+
+
+def when_ready(_server: Any) -> None:
+    """All is loaded and no worker is there yet. What the workers' collectors never look at is never copied for them."""
+    gc.collect()
+    gc.freeze()
 
 
 def post_fork(server: Any, worker: Any) -> None:

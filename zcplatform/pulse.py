@@ -6,6 +6,9 @@ else does, and a worker must take it up. Why not simply the age of a heartbeat: 
 
 A task that has begun and does not end is told of too: the other workers beat, and a cluster whose workers all hang is
 busy.
+
+A cluster that was just started is slow for as long as the machine is busy, and to kill it for that only makes the
+machine busier. Until its first task, which shows that all of its processes are there, it is not silent but starting.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from zcplatform.board import Board
 
 ASK_EVERY_S = 5.0
 PATIENCE_S = 30.0
-START_S = 60.0  # a cluster that has only just been started may take longer on a busy machine
+START_S = 300.0  # until its first task; a start takes seconds, but a minute and more where everything starts at once
 
 
 class Pulse:
@@ -31,6 +34,7 @@ class Pulse:
     def reset(self) -> None:
         """The cluster was started anew."""
         self._seen = 0.0
+        self._has_worked = False
         self._waiting_since: float | None = None
         self._begun: dict[tuple[str, str, int], float] = {}
 
@@ -55,9 +59,11 @@ class Pulse:
 
     def is_silent(self) -> bool:
         """True when something has waited for longer than the patience and no worker has moved."""
-        since, patience = self._waiting_since, PATIENCE_S if self._seen else START_S
+        since, patience = self._waiting_since, PATIENCE_S if self._has_worked else START_S
         return since is not None and time.monotonic() - since > patience
 
     def _has_moved(self) -> bool:
+        """Whether a worker has begun or ended a task. One that was only just made may find nobody to give it any."""
+        self._has_worked = self._has_worked or self.board.has_worked()
         before, self._seen = self._seen, self.board.changed_at()
-        return self._seen != before or self.board.busy() >= self.workers
+        return self._has_worked and (self._seen != before or self.board.busy() >= self.workers)

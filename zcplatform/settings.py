@@ -118,7 +118,7 @@ TENANT_URL = env.text("TENANT_URL", "")  # pattern with {slug}; empty: made from
 
 # --- Django ----------------------------------------------------------------------------------------------
 INSTALLED_APPS = [
-    "django.contrib.auth",  # first: accounts.admin takes back what its admin registers
+    "django.contrib.auth",
     "zcplatform.apps.ZcplatformConfig",
     "audit",
     "accounts",

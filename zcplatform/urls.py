@@ -10,6 +10,7 @@ from zcplatform.api import api
 from zcplatform.metrics import metrics
 from zcplatform.pages import dashboard
 
+admin.autodiscover()
 urlpatterns = [
     path("", dashboard.dashboard, name="dashboard"),
     path("brand.css", branding.brand_css, name="brand_css"),

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests import slot
+from tests import slot, zygote
 from tests.architecture import ROOT
 from tests.test_story import without_the_suite
 
@@ -36,9 +36,11 @@ class Place:
 
     def run(self, *argv: str, failpoint: str = "", module: str = "zcplatform") -> subprocess.CompletedProcess[str]:
         env = self.env | ({"ZC_FAILPOINT": failpoint} if failpoint else {})
-        return subprocess.run(
-            [sys.executable, "-m", module, *argv], env=env, capture_output=True, text=True, timeout=120
-        )
+        return zygote.run(module, *argv, env=env, timeout=120)
+
+    def begin(self, *argv: str, failpoint: str = "") -> zygote.Process:
+        """Without waiting for its end."""
+        return zygote.Process("zcplatform", argv, env=self.env | ({"ZC_FAILPOINT": failpoint} if failpoint else {}))
 
     def do(self, *argv: str, module: str = "zcplatform") -> str:
         done = self.run(*argv, module=module)

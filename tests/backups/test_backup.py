@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import sqlite3
 import subprocess
-import sys
 import tarfile
 import threading
 from contextlib import closing, contextmanager
@@ -164,15 +162,14 @@ def test_killed_at_any_step_there_is_a_whole_archive_or_none_and_the_next_clears
 
 def test_a_second_backup_into_the_same_folder_is_refused(two, tmp_path):
     out = tmp_path / "out"
-    argv = [sys.executable, "-m", "zcplatform", "backup", "--output", str(out)]
-    first = subprocess.Popen(argv, env=two.home.env | {"ZC_FAILPOINT": "backup.staged=sleep:60"})
+    first = two.home.begin("backup", "--output", str(out), failpoint="backup.staged=sleep:60")
     try:
         while not list(out.glob(".zcplatform-backup.*/database.sqlite3")):
             assert first.poll() is None
         done = two.home.run("backup", "--output", str(out), "--json")
         assert (done.returncode, error_of(done)) == (1, "backup_in_progress")
     finally:
-        first.send_signal(signal.SIGKILL)
+        first.kill()
         first.wait()
 
 

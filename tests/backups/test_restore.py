@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -138,9 +137,7 @@ def test_f11_an_undo_that_is_killed_is_finished_by_whoever_comes_next(two, point
 
 
 def test_f11_two_at_once_one_is_refused(two):
-    argv = [sys.executable, "-m", "zcplatform", "restore", "--archive", str(two.archive), "--yes"]
-    env = two.home.env | {"ZC_FAILPOINT": "restore.examined=sleep:60"}
-    first = subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    first = two.home.begin("restore", "--archive", str(two.archive), "--yes", failpoint="restore.examined=sleep:60")
     try:
         lock = two.home.folder / "run" / "serve-web.lock"
         while str(first.pid) not in (lock.read_text() if lock.exists() else ""):
@@ -148,7 +145,7 @@ def test_f11_two_at_once_one_is_refused(two):
         done = two.home.run("restore", "--archive", str(two.archive), "--yes", "--json")
         assert (done.returncode, error_of(done)) == (1, "platform_running")
     finally:
-        first.send_signal(signal.SIGKILL)
+        first.kill()
         first.wait()
     assert two.home.look() == two.now
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 
-from tests import slot
+from tests import slot, zygote
 from tests.architecture import ROOT
 
 PARTS = ["folders", "keys", "database", "vault", "plans", "node", "engine", "super-admin", "alerts", "schedules"]
@@ -32,8 +30,7 @@ class Installation:
         return self.run("bootstrap", *(["--admin-email", email] if email else []), *argv, **extra)
 
     def run(self, *argv, **extra):
-        command = [sys.executable, "-m", "zcplatform", *argv]
-        return subprocess.run(command, env=self.env | extra, capture_output=True, text=True, timeout=120)
+        return zygote.run("zcplatform", *argv, env=self.env | extra, timeout=120)
 
     def keys(self):
         return {path.name: path.read_bytes() for path in (self.folder / "keys").iterdir() if path.suffix != ".lock"}

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.architecture import ROOT
+from tests.architecture import PACKAGES, ROOT
 from tests.commands import manage
 from tests.zcplatform.serving import children_of, wait_for
 from zcplatform import demo
@@ -97,19 +97,42 @@ def test_a_demo_that_stays_tells_its_failure_in_words(monkeypatch):
     assert (failed.code, failed.out, failed.err) == (1, "", "Nothing starts today.")
 
 
-def test_make_adds_nothing_to_the_json_of_a_checked_demo(tmp_path):
-    """With an environment that still has to be filled: stand-ins for its programs, and the Makefile itself."""
+@pytest.fixture
+def make(tmp_path):
+    """The Makefile itself, with stand-ins for the programs of an environment that is still empty. They note what
+    they are called with."""
     programs = tmp_path / "venv" / "bin"
     programs.mkdir(parents=True)
     for name in ("python", "uv"):
-        (programs / name).write_text("#!/bin/sh\n[ \"$1\" != manage.py ] || echo '{}'\n")
+        note = f'#!/bin/sh\necho {name} "$@" >>{tmp_path}/called\n'
+        (programs / name).write_text(note + "[ \"$1\" != manage.py ] || echo '{}'\n")
         (programs / name).chmod(0o755)
     (tmp_path / "venv" / ".uv").touch()
-    argv = ["make", f"VENV={tmp_path / 'venv'}", "demo", "CHECK=1"]
     env = {name: value for name, value in environment_of_a_reader().items() if not name.startswith(("MAKE", "MFLAGS"))}
-    done = subprocess.run(argv, env=env, cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+    def run(*argv):
+        argv = ["make", f"VENV={tmp_path / 'venv'}", *argv]
+        return subprocess.run(argv, env=env, cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+    return run
+
+
+def test_make_adds_nothing_to_the_json_of_a_checked_demo(make):
+    done = make("demo", "CHECK=1")
     assert (done.returncode, done.stdout) == (0, "{}\n"), done.stderr
     assert "installing requirements.lock" in done.stderr
+
+
+@pytest.mark.parametrize("target", ["install", "install-dev"])
+def test_what_make_installs_is_compiled_and_so_is_the_code_each_time(make, tmp_path, target):
+    """Those who run it may not write beside it, and would compile all of it at each start."""
+    ours = f"python -m compileall -q {' '.join(sorted(name for name in PACKAGES if (ROOT / name).is_dir()))}"
+    for _ in range(2):
+        assert make(target).returncode == 0
+    called = (tmp_path / "called").read_text().splitlines()
+    assert [line for line in called if line.startswith("uv pip sync") and "--compile-bytecode" in line]
+    words = [line.split() for line in called if "compileall" in line]
+    assert [" ".join([*line[:4], *sorted(line[4:])]) for line in words] == [ours, ours]
 
 
 @pytest.mark.caddy

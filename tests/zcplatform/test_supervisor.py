@@ -66,6 +66,8 @@ def test_a_cluster_that_is_busy_to_the_last_worker_is_left_alone(home, served):
 def test_a_cluster_whose_queue_lock_died_with_an_idle_worker_is_found_and_restarted(home, served):
     wait_for(home.give("runs", "before-silence").exists, "runs works")
     old, other = served.main_of("runs"), served.main_of("sweeps")
+    board = home.folder / "run" / "board" / "runs"
+    wait_for(lambda: {path.read_text() for path in board.iterdir()} == {"idle"}, "all wait for work")
     for pid in served.workers_of("runs"):  # one of them waits for the next task and holds the lock
         os.kill(pid, signal.SIGKILL)
     served.wait_until_said("runs has fallen silent")
@@ -122,6 +124,22 @@ def test_r18_a_lease_that_was_given_back_keeps_nobody_waiting(complete, settings
     last.give_back()
     settings.HOME = tmp_path / "another"
     leader.Lead().take(pytest.fail)
+
+
+def test_a_cluster_that_is_slow_to_start_is_left_to_start(home):
+    """Each worker needs several times the patience before it takes up its first task. On a home whose last serve was
+    killed."""
+    home.env["ZC_FAILPOINT"] = "worker.made=sleep:8"
+    try:
+        with home.serve("--no-web") as serve:
+            serve.wait_until_said(*READY)
+            mains = [serve.main_of(cluster) for cluster in ("runs", "sweeps")]
+            for cluster in ("runs", "sweeps"):
+                wait_for(home.give(cluster, f"slowly-{cluster}").exists, "it works")
+            assert [serve.main_of(cluster) for cluster in ("runs", "sweeps")] == mains
+            assert "fallen silent" not in serve.log.read_text()
+    finally:
+        del home.env["ZC_FAILPOINT"]
 
 
 def test_r19_sigterm_finishes_what_is_under_way(home):  # on a home whose last serve was killed

@@ -49,9 +49,7 @@ disk_limit_mb = 1024
 class PatientHome(Home):
     """OpenClaw takes up to 90 s to come up, and more on a busy machine."""
 
-    def manage(self, *arguments):
-        command = self.command(*arguments)
-        return subprocess.run(command, env=self.env, cwd=self.folder, capture_output=True, text=True, timeout=400)
+    limit_s = 400
 
 
 @pytest.fixture(scope="module")
