@@ -11,11 +11,10 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -38,6 +37,7 @@ from tenants.runtimes.base import (
 )
 from tenants.runtimes.rundir import RunDir, alive
 from tenants.states import Egress
+from zcplatform.lib import ports
 from zcplatform.lib.errors import Conflict, DependencyDown, DependencyTimeout, Misconfigured, RunFailed
 
 SYSTEMD = Path("/run/systemd/system")
@@ -257,12 +257,8 @@ def check_allowed() -> None:
 
 
 def check_port(port: int) -> None:
-    with closing(socket.socket()) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise RunFailed(f"Port {port} is taken by something else.", type="port_conflict", port=port) from error
+    if not ports.is_free(port):
+        raise RunFailed(f"Port {port} is taken by something else.", type="port_conflict", port=port)
 
 
 def first_closed(path: Path) -> str:
