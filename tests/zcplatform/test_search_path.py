@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.architecture import ROOT
 from tests.backups.place import Place
-from tests.zcplatform.serving import Home, tree_of, wait_for
+from tests.zcplatform.serving import Home, tree_of
 from zcplatform.lib import child
 
+PATIENCE_S = 300
 PLANTED = (
     *("gunicorn", "uvicorn", "uvicorn_worker", "django", "django_q", "backups", "tenants", "monitoring", "accounts"),
     *("redis", "psycopg", "asyncio", "json", "structlog", "sitecustomize", "usercustomize", "gunicorn_conf"),
@@ -49,9 +51,12 @@ def test_serve_runs_nothing_of_the_folder_that_it_is_started_in(tmp_path, way):
             [sys.executable, *way, "serve"], cwd=tmp_path / "open", env=env, stdout=out, stderr=subprocess.STDOUT
         )
     try:
-        for line in ("web on", "workers of runs", "workers of sweeps"):
-            wait_for(lambda line=line: served.poll() is not None or line in log.read_text(), f"serve says “{line}”")
-        assert served.poll() is None, log.read_text()
+        until = time.monotonic() + PATIENCE_S
+        while not all(line in log.read_text() for line in ("web on", "workers of runs", "workers of sweeps")):
+            assert served.poll() is None, log.read_text()
+            assert not mark.exists(), mark.read_text()
+            assert time.monotonic() < until, log.read_text()
+            time.sleep(0.1)
         argvs = [Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in tree_of(served.pid)]
         assert any(b"zcplatform.web" in argv for argv in argvs)
         assert not mark.exists(), mark.read_text()
