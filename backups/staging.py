@@ -8,7 +8,6 @@ import logging
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from backups.errors import ArchiveRefused
 from backups.making import Say
 from backups.manifest import Manifest
 from vault import keyfile, signing
-from zcplatform.lib import env, postgres, swap
+from zcplatform.lib import child, env, postgres, swap
 from zcplatform.lib.errors import DependencyDown, FaultError, Misconfigured
 from zcplatform.lib.failpoints import failpoint
 from zcplatform.lib.redact import scrub
@@ -162,7 +161,7 @@ def _database(folder: Path, about: Manifest) -> Iterator[tuple[str, str]]:
 
 def _examine(folder: Path, about: Manifest, url: str, note: dict[str, Any] | None) -> dict[str, Any]:
     order = {"rows": about.rows, "environment": about.environment, "note": note}
-    argv = [sys.executable, "-m", "backups.staged"]
+    argv = child.module("backups.staged")
     try:
         done = subprocess.run(
             argv,
@@ -197,10 +196,9 @@ def _environment(folder: Path, url: str) -> dict[str, str]:
     dropped = {env.PREFIX + name + suffix for name in _REPLACED for suffix in ("", "_FILE")}
     kept = {name: value for name, value in os.environ.items() if name not in dropped}
     own = {"HOME": str(folder), "CONFIG": str(folder / "platform.toml"), **({"DATABASE_URL": url} if url else {})}
-    paths = [str(settings.BASE_DIR), os.environ.get("PYTHONPATH", "")]
     return {
         **kept,
         **{env.PREFIX + name: value for name, value in own.items()},
         "DJANGO_SETTINGS_MODULE": "zcplatform.settings",
-        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "PYTHONPATH": child.python_path(),
     }

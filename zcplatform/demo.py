@@ -10,7 +10,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from typing import Any
 
 import httpx
 
-from zcplatform.lib import env
+from zcplatform.lib import child, env
 from zcplatform.lib.errors import Misconfigured
 
 CAST = Path(__file__).resolve().parent.parent / "fixtures" / "demo.json"
@@ -49,7 +48,7 @@ class Demo:
         self.web, self.proxy = (_free_port(port) for port in self.ports)
         # Nothing of another installation's: its DATABASE_URL here, and the demo's teardown would be its end.
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(env.PREFIX) or k in INHERITED}
-        self.env = inherited | self._settings()
+        self.env = inherited | self._settings() | {"PYTHONPATH": child.python_path()}
 
     def _settings(self) -> dict[str, str]:
         values = {
@@ -201,7 +200,7 @@ def stay(runtime: str, home: Path, say: Say) -> None:
 
 
 def _manage() -> list[str]:
-    return [sys.executable, "-m", "zcplatform"]
+    return [*child.module("zcplatform")]
 
 
 def _free_port(wanted: int) -> int:

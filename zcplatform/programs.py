@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import os
 import socket
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +15,7 @@ from django_q.tasks import async_task
 from tenants.egress.counts import stats_file
 from zcplatform import caddy_process, http_metrics
 from zcplatform.board import Board
-from zcplatform.lib import env
+from zcplatform.lib import child, env
 from zcplatform.pulse import Pulse
 
 
@@ -43,7 +42,7 @@ def web(bind: str, port: int) -> Program:
     options = ("--config", "python:zcplatform.gunicorn_conf", "--workers", str(settings.WEB_WORKERS), "--bind", address)
     return Program(
         name="web",
-        argv=(sys.executable, "-m", "gunicorn", *options, "zcplatform.asgi:application"),
+        argv=child.module("zcplatform.web", *options, "zcplatform.asgi:application"),
         env={**_environment(BIND=bind, PORT=str(port)), http_metrics.VARIABLE: str(http_metrics.folder())},
         prepare=http_metrics.begin,
         is_ready=lambda: _answers(_reachable(bind), port),
@@ -58,7 +57,7 @@ def cluster(name: str) -> Program:
     board = Board(name)
     return Program(
         name=name,
-        argv=(sys.executable, "-m", "zcplatform.cluster", name),
+        argv=child.module("zcplatform.cluster", name),
         env=_environment(),
         prepare=board.clear,
         is_ready=lambda: board.changed_at() > 0,
@@ -86,7 +85,7 @@ def egress_proxy() -> Program:
     written = stats_file()
     return Program(
         name="egress",
-        argv=(sys.executable, "-m", "zcplatform.egress_proxy"),
+        argv=child.module("zcplatform.egress_proxy"),
         env=_environment(),
         prepare=lambda: written.unlink(missing_ok=True),
         is_ready=written.exists,
@@ -101,10 +100,9 @@ def _push_routes() -> None:
 
 def _environment(**ours: str) -> dict[str, str]:
     """The caller's, with ``ours`` as settings and the platform importable from any working directory."""
-    paths = [str(settings.BASE_DIR), os.environ.get("PYTHONPATH", "")]
     given = {env.PREFIX + name: value for name, value in ours.items()}
     kept = {name: value for name, value in os.environ.items() if name.removesuffix("_FILE") not in given}
-    return {**kept, **given, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    return {**kept, **given, "PYTHONPATH": child.python_path()}
 
 
 def _reachable(bind: str) -> str:

@@ -7,13 +7,15 @@ each job takes its own lease. Crons with six fields have the seconds last.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from django.conf import settings
 from django.db import transaction
 from django_q.models import Schedule
 
 PREFIX = "zcplatform."
-QUEUE_S = float(settings.Q_CLUSTER["timeout"])  # then the queue kills it
+_TIMEOUT: Any = settings.Q_CLUSTER["timeout"]
+QUEUE_S = float(_TIMEOUT)  # then the queue kills it
 CLUSTER = "sweeps"  # the only cluster that runs a scheduler
 
 

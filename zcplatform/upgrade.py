@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from django.conf import settings
 
 from backups import services
 from zcplatform import keys, startup
+from zcplatform.lib import child
 from zcplatform.lib.errors import Conflict, Misconfigured
 from zcplatform.lib.failpoints import failpoint
 from zcplatform.lib.serve_lock import nobody_serves
@@ -56,8 +56,8 @@ def upgrade(say: Say) -> Upgraded:
 
 def _check() -> str:
     """The start's own checks, by a process that reads everything anew."""
-    argv = [sys.executable, "-m", "zcplatform", "check", "--deploy", "--database", "default", "--fail-level", "ERROR"]
-    env = {**os.environ, "DJANGO_SETTINGS_MODULE": "zcplatform.settings"}
+    argv = child.module("zcplatform", "check", "--deploy", "--database", "default", "--fail-level", "ERROR")
+    env = {**os.environ, "DJANGO_SETTINGS_MODULE": "zcplatform.settings", "PYTHONPATH": child.python_path()}
     done = subprocess.run(
         argv, env=env, cwd=settings.BASE_DIR, capture_output=True, text=True, timeout=LIMIT_S, check=False
     )

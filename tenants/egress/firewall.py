@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ from django.conf import settings
 
 from tenants.egress.rules import Chain, chains, chains6, removal_text, restore_text
 from tenants.states import Egress
-from zcplatform.lib import locks
+from zcplatform.lib import child, locks
 from zcplatform.lib.errors import Misconfigured
 from zcplatform.lib.home import run_folder
 
@@ -209,7 +208,7 @@ def _run(argv: Sequence[str], text: str = "") -> subprocess.CompletedProcess[str
 
 
 def _program(name: str) -> str | None:
-    return shutil.which(name, path=SYSTEM_PATH)
+    return child.find(name, path=SYSTEM_PATH)
 
 
 def _first_line(text: str) -> str:

@@ -24,6 +24,7 @@ from tenants.agents.openclaw import FOLDER_IN_IMAGE
 from tenants.runtimes import image
 from tenants.runtimes.docker_engine import PULL_S, Engine
 from tenants.runtimes.image import Content
+from zcplatform.lib import child
 from zcplatform.lib.errors import DependencyDown, Misconfigured
 
 INSTALL_S = 900
@@ -93,7 +94,7 @@ def content_hash(recipe: Recipe, host: Content) -> str:
 
 def host_programs() -> Content:
     """A shell and the small programs beside it, with their libraries; what this host lacks is left out."""
-    found = {name: Path(path).resolve() for name in PROGRAMS if (path := shutil.which(name))}
+    found = {name: Path(path).resolve() for name in PROGRAMS if (path := child.find(name))}
     programs: Content = {f"usr/bin/{name}": path for name, path in found.items()}
     return {**programs, "bin/sh": found["sh"], **image.shared_libraries(found.values()), **image.SMALL_FILES}
 
@@ -117,7 +118,7 @@ def fetch_nanobot(recipe: Path, folder: Path) -> Content:
     """nanobot with its dependencies, and the system's libraries that they link to."""
     target = folder / "packages"
     uv = Path(sys.executable).with_name("uv")  # where it is there, it does the same in a tenth of the time
-    install = [str(uv), "pip", "install", "--python", sys.executable] if uv.exists() else [sys.executable, "-m", *_PIP]
+    install = [str(uv), "pip", "install", "--python", sys.executable] if uv.exists() else [*child.module(*_PIP)]
     wanted = ["--require-hashes", "--requirement", str(recipe / "requirements.lock"), "--target", str(target)]
     _fetch([*install, "--quiet", "--only-binary=:all:", *wanted], folder)
     packages: Content = dict(_below(target, PACKAGES_IN_IMAGE))
@@ -138,7 +139,7 @@ def _has_code(path: Path) -> bool:
 
 
 def _fetch(argv: list[str], folder: Path) -> None:
-    program = shutil.which(argv[0])
+    program = child.find(argv[0])
     if program is None:
         raise Misconfigured(f"{argv[0]} is not installed; it fetches what the image is made of.", type="tool_missing")
     try:

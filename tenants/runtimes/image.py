@@ -28,6 +28,7 @@ from docker.utils import parse_repository_tag
 from tenants.agents.demo import PROGRAM, PROGRAM_IN_IMAGE, PYTHON_IN_IMAGE
 from tenants.runtimes.docker_engine import PULL_S, Engine, Refused
 from tenants.states import Reason
+from zcplatform.lib import child
 from zcplatform.lib.errors import DependencyTimeout, Misconfigured, RunFailed
 
 DEMO_REPOSITORY = "zcplatform-demo"
@@ -175,7 +176,7 @@ def _wanted(name: str) -> bool:
 def shared_libraries(binaries: Iterable[Path]) -> Content:
     """What ``ldd`` names for ``binaries``: the loader at its own path, the rest in the folder that holds libc, which
     every loader searches."""
-    command = ["ldd", *map(str, binaries)]
+    command = [child.find("ldd") or "/usr/bin/ldd", *map(str, binaries)]
     listing = subprocess.run(command, capture_output=True, text=True, timeout=LDD_S, check=False).stdout
     found = dict(parse_ldd(listing))
     libc = next((path for name, path in found.items() if name.startswith("libc.")), None)

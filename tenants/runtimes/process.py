@@ -11,11 +11,10 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
@@ -40,6 +39,7 @@ from tenants.runtimes.base import (
 )
 from tenants.runtimes.rundir import RunDir, alive
 from tenants.states import Egress
+from zcplatform.lib import ports
 from zcplatform.lib.contained import contained
 from zcplatform.lib.errors import Conflict, DependencyDown, DependencyTimeout, Misconfigured, RunFailed
 
@@ -319,12 +319,8 @@ def check_allowed() -> None:
 
 
 def check_port(port: int) -> None:
-    with closing(socket.socket()) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise RunFailed(f"Port {port} is taken by something else.", type="port_conflict", port=port) from error
+    if not ports.is_free(port):
+        raise RunFailed(f"Port {port} is taken by something else.", type="port_conflict", port=port)
 
 
 def first_closed(path: Path) -> str:

@@ -355,6 +355,17 @@ def test_r7_a_port_that_a_stranger_holds_is_quarantined_and_the_next_is_taken(wo
     assert len(world.agents()) == 1
 
 
+@pytest.mark.root
+def test_deploys_go_on_while_an_agent_squats_on_most_of_the_ports(world):
+    from tests.tenants.test_allocation import squatter
+
+    node = world.node()
+    with squatter(node.uid_first, node.port_first, node.port_first + 59):
+        tenants = [world.tenant(name, deploy=True) for name in ("First", "Second")]
+    assert [(t.status, t.port) for t in tenants] == [(Status.RUNNING, node.port_first + 60 + n) for n in range(2)]
+    assert not QuarantinedPort.objects.exists()
+
+
 def test_a_node_without_a_free_slot_is_a_named_error_before_any_side_effect(world):
     node = world.node()
     node.port_last = node.port_first

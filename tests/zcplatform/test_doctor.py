@@ -23,6 +23,7 @@ from tenants.routing.base import Route, RouterInfo
 from tenants.runtimes.base import EngineInfo
 from tests import fakes
 from tests.commands import manage
+from tests.tenants.test_allocation import squatter
 from zcplatform import doctor, schedules
 from zcplatform.doctor import fleet, host
 from zcplatform.lib import clock
@@ -372,3 +373,18 @@ def test_mail_that_waits_for_long(sound):
     assert level == "error"
     assert what.startswith("The oldest mail has waited 30")
     assert what.endswith("does not answer.")
+
+
+@pytest.mark.root
+def test_an_agent_that_listens_where_another_would_is_named(sound):
+    node = sound.node()
+    with squatter(sound.acme.uid, node.port_last - 4, node.port_last):
+        level, what = only("ports")
+    assert level == "error"
+    assert f"({sound.acme.slug}) listens at 5 ports not its own, such as {node.port_last - 4}" in what
+    assert found("ports") == []
+
+
+def test_a_task_that_hangs_is_named(sound):
+    heartbeats.note_late(["tenants.tasks.reconcile_sweep"])
+    assert only("workers")[0] == "error"

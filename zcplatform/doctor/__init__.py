@@ -31,6 +31,7 @@ CHECKS = (
     Check("engine", "every node's engine answers", fleet.engines),
     Check("router", "the router answers and has every route", fleet.routing),
     Check("agents", "what runs is what should run", fleet.differences),
+    Check("ports", "no agent listens where another would be given a port", fleet.foreign_ports),
     Check("hardening", "every running agent is as confined as its plan and spec ask for", fleet.hardening),
     Check("egress", "what agents may connect to is enforced", fleet.egress),
     Check("workers", "every cluster of workers gives signs of life", fleet.workers),

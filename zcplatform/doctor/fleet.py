@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from datetime import timedelta
 
 from django.db.models import F
@@ -14,11 +15,13 @@ from tenants.egress import firewall, upkeep
 from tenants.egress.policy import mode_of
 from tenants.hardening import deviations
 from tenants.models import Node, Run, Tenant
+from tenants.provisioning.allocation import agents_among
 from tenants.routing import router
 from tenants.runtimes import runtime_for
 from tenants.runtimes.base import EngineInfo
 from tenants.states import ACTIVE_RUN, RunStatus, Status
 from zcplatform.doctor.findings import Looked
+from zcplatform.lib import ports
 from zcplatform.lib.errors import DependencyDown
 from zcplatform.lib.words import count
 
@@ -122,6 +125,23 @@ def egress() -> Looked:
     for tenant in upkeep.unfenced():
         what = f"{tenant.slug}: its mode “{mode_of(tenant)}” is not enforced."
         yield "error", what, "Move it to the runtime docker on this host, with the platform run by root."
+
+
+def foreign_ports() -> Looked:
+    """Agents that listen at ports of a range that are not their own: nobody else is given these meanwhile."""
+    owners = {(t.uid, t.port): t.slug for t in Tenant.objects.filter(uid__isnull=False)}
+    names = {uid: slug for (uid, _), slug in owners.items()}
+    found: dict[int, set[int]] = defaultdict(set)
+    listening = ports.listeners()
+    for node in Node.objects.all():
+        for port in range(node.port_first, node.port_last + 1) if node.is_here else ():
+            for uid in agents_among(listening.get(port, ())):
+                if (uid, port) not in owners:
+                    found[uid].add(port)
+    for uid, held in sorted(found.items()):
+        who = names.get(uid, "no tenant any more")
+        what = f"The agent of uid {uid} ({who}) listens at {count(len(held), 'port')} not its own, such as {min(held)}."
+        yield "error", what, "Suspend its tenant and look at what it does."
 
 
 def workers() -> Looked:

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import dj_database_url
 
+from zcplatform.lib import child
 from zcplatform.lib.errors import DependencyDown, FaultError, Misconfigured
 
 LIMIT_S = 3_600
@@ -89,12 +90,13 @@ def _server(url: str) -> Iterator[Any]:
 
 def _program(name: str, url: str, *options: str) -> None:
     where, password = _where(url)
-    argv = [name, f"--dbname={where}", *options]
+    program = child.find(name)
+    if program is None:
+        raise Misconfigured(f"{name} is not installed: PostgreSQL's client package brings it.")
+    argv = [program, f"--dbname={where}", *options]
     env = {**os.environ, **({"PGPASSWORD": password} if password else {})}
     try:
         done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=LIMIT_S, check=False)
-    except FileNotFoundError as error:
-        raise Misconfigured(f"{name} is not installed: PostgreSQL's client package brings it.") from error
     except subprocess.TimeoutExpired as error:
         raise DependencyDown(f"{name} took more than {LIMIT_S} s.", type="database_unavailable") from error
     if done.returncode:
