@@ -50,12 +50,13 @@ class ExecOut(Out):
         503,
         504,
         body={"command": ["uptime"], "timeout_s": 10},
-        types={403: "forbidden, step_up_required", 409: "not_running"},
+        types={403: "forbidden, step_up_required", 409: "not_running", 422: "invalid_field, secret_in_command"},
     ),
 )
 def execute(request: HttpRequest, tenant_id: UUID, payload: ExecIn) -> Any:
     """As the agent's user and without a shell. Managers may run the agent kind's diagnostic commands, owners any. At
-    the limit the command is killed with all that it started. Takes no `Idempotency-Key`."""
+    the limit the command is killed with all that it started. A command that holds one of the tenant's secrets is
+    refused: the audit keeps commands. Takes no `Idempotency-Key`."""
     actor = actor_of(request)
     tenant = find(request, tenant_id, "exec.diagnostic")
     if can(actor, "exec.any", tenant):

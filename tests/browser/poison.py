@@ -57,7 +57,7 @@ OURS: dict[str, tuple[str, ...]] = {
     "accounts.LoginCode": ("email", "code_hash"),
     "accounts.Mail": ("recipient", "sealed_text", "lease_owner"),
     "accounts.AppDevice": ("key",),
-    "vault.Secret": ("purpose", "owner", "field", "ciphertext"),
+    "vault.Secret": ("purpose", "owner", "field", "ciphertext", "origin"),
     "vault.KeyVersion": ("algorithm", "fingerprint", "check_value"),
     "tenants.ConfigRevision": ("action",),
     "tenants.Invitation": ("email", "role", "token_hash"),

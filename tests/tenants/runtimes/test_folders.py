@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import subprocess
 import threading
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -530,3 +532,60 @@ def test_f2_size_goes_no_way_up_that_is_not_the_way_it_came(folder, tmp_path, mo
 
 def test_size_of_an_absent_folder_is_nothing(folder):
     assert keeper.size(folder) == 0
+
+
+@pytest.fixture
+def small_disk(home):
+    """A home on a real file system of 256 KB."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(home)], check=True)
+    yield
+    subprocess.run(["umount", str(home)], check=True)
+
+
+@pytest.mark.root
+@pytest.mark.skipif(not root, reason="mounts a file system")
+def test_a_full_disk_is_waited_for_and_one_that_the_owner_fills_meanwhile_is_not(folder, small_disk, monkeypatch):
+    keeper.prepare(folder, UID)
+    keeper.write_config(folder, UID, {"f": b"old"})
+    with pytest.raises(OSError, match="No space"):
+        (folder / "config/mine").write_bytes(b"x" * 500_000)
+    keeper.write_config(folder, UID, {"f": b"n" * 50_000})
+    assert os.listdir(folder / "config") == ["f"], "what the owner has put there makes way first"
+    sweep = folders_module._sweep
+
+    def refilled(config, files):
+        sweep(config, files)
+        with suppress(OSError):
+            (folder / "config/mine").write_bytes(b"x" * 500_000)
+
+    with monkeypatch.context() as patch, pytest.raises(RunFailed) as failed:
+        patch.setattr(folders_module, "_sweep", refilled)
+        keeper.write_config(folder, UID, {"f": b"m" * 50_000})
+    assert failed.value.type == "folder_failed"
+    (folder / "config/mine").unlink()
+    with suppress(OSError):
+        (folder / "data/much").write_bytes(b"x" * 500_000)
+    with pytest.raises(DependencyDown):
+        keeper.write_config(folder, UID, {"f": b"m" * 50_000})
+
+
+def test_a_folder_that_grows_while_it_is_cleared_is_given_up(folder, monkeypatch):
+    keeper.prepare(folder, UID)
+    (folder / "config/deep").mkdir()
+    grown = iter(range(10**9))
+
+    def flatten(top, name):
+        os.close(os.open(f"more-{next(grown)}", os.O_CREAT, dir_fd=top))
+
+    monkeypatch.setattr(folders_module, "SWEEP_S", 0.2)
+    monkeypatch.setattr(folders_module, "_flatten", flatten)
+    (folder / "config/deep/first").touch()
+    with pytest.raises(RunFailed, match="filled while it is cleared"):
+        keeper.write_config(folder, UID, {"f": b"new"})
+
+
+def test_prepare_opens_a_part_that_its_owner_has_closed(folder):
+    keeper.prepare(folder, UID)
+    (folder / "config").chmod(0)
+    keeper.prepare(folder, UID)
+    assert owner(folder / "config") == (tenant(), 0o700)
