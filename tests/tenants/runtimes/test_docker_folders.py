@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 
 from tenants.folders import DirectFolders
-from tenants.runtimes import docker_helper
+from tenants.runtimes import docker_helper, docker_hidden
+from tenants.runtimes.base import Holder
 from tenants.runtimes.docker import DockerRuntime
 from tenants.runtimes.docker_folders import HelperFolders
 from tests.tenants.runtimes.contract import alive, healthy, tiny_spec, until
-from tests.tenants.runtimes.docker_bench import PYTHON
+from tests.tenants.runtimes.docker_bench import DEMO, PYTHON
 from zcplatform.lib.errors import DependencyDown, RunFailed
 
 pytestmark = [pytest.mark.docker, pytest.mark.root]
@@ -256,3 +257,30 @@ def test_the_size_is_what_a_direct_look_tells(folders, folder):
     (folder / "data" / "note").write_bytes(b"x" * 1_000_000)
     assert folders.size(folder) == DirectFolders().size(folder) > 1_000_000
     assert folders.size(folder.with_name(str(uuid.uuid4()))) == 0
+
+
+HIDES = """
+import os, time
+file = open("/data/file", "wb"); os.unlink("/data/file"); file.write(b"x" * 5_000_000); file.flush()
+shared = open("/dev/shm/file", "wb"); os.unlink("/dev/shm/file"); shared.write(b"x" * 3_000_000); shared.flush()
+print("ready", flush=True); time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("as_root", [True, False])
+def test_a_file_that_a_container_holds_open_without_a_name_is_weighed(emptied, home, monkeypatch, as_root):
+    """As root by the host's own list of processes; else by a helper that has the agent's uid and no more. What lies in
+    the container's memory is no disk."""
+    runtime = DockerRuntime()
+    runtime.ensure_network(0)
+    argv = (PYTHON, "-I", "-S", "-c", HIDES)
+    spec = tiny_spec(runtime, python=PYTHON, image=runtime.ensure_image(DEMO), uid=UID, argv=argv)
+    handle = runtime.create(spec)
+    runtime.start(handle)
+    until(lambda: "ready" in runtime.logs(handle))
+    if not as_root:
+        monkeypatch.setattr(docker_hidden.os, "geteuid", lambda: PLATFORM)
+    found = runtime.hidden([Holder(UID, Path(spec.folder), handle), Holder(UID + 1, home / "gone", None)])
+    assert list(found) == [UID]
+    assert 5_000_000 <= found[UID] < 5_100_000
+    runtime.remove(handle)
