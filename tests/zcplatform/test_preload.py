@@ -51,6 +51,7 @@ def test_the_admin_is_loaded_to_be_checked(home):
 
 def test_the_web_has_loaded_all_and_opened_nothing_before_it_forks(home):
     told = loaded(home, "web")
+    assert told["models"] == loaded(home)["models"], "a model that only the web knows gets no migration"
     assert {"ninja", "tenants.admin", "zcplatform.urls"} <= set(told["heavy"])
     assert (told["threads"], told["connected"], told["open"]) == (["MainThread"], [], [])
 
