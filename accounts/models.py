@@ -12,6 +12,7 @@ from django.db import models
 from django.utils.crypto import salted_hmac
 
 from accounts.clients import client_name
+from accounts.devices import AppDevice  # noqa: F401 - Django looks for models here
 from zcplatform.lib import clock
 from zcplatform.lib.actors import Actor
 

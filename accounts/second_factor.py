@@ -18,9 +18,9 @@ from urllib.parse import quote, urlencode, urlsplit
 from django.conf import settings
 from django.db import transaction
 from django_otp.plugins.otp_static.models import StaticDevice
-from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from accounts import logins
+from accounts.devices import AppDevice
 from accounts.models import Login, User
 from accounts.rates import network_of, spend
 from accounts.sealing import keyed_hash
@@ -41,22 +41,6 @@ RECOVERY_BUDGET = "10/15minutes"
 RECOVERY = "recovery"
 _APP_CODE = re.compile(r"[0-9]{6}")
 _RECOVERY_CODE = re.compile(r"[a-z2-7]{10}")
-
-
-class AppDevice(TOTPDevice):
-    """An authenticator app. Its ``key`` is no secret but the salt of one."""
-
-    class Meta:
-        proxy = True
-        app_label = "accounts"
-
-    @property
-    def bin_key(self) -> bytes:
-        return keyed_hash("totp", str(self.user.public_id), self.key)[:20]
-
-    def get_throttle_factor(self) -> int:
-        """django-otp's own delays double without end, so that a stranger could lock a user out; see ``BUDGETS``."""
-        return 0
 
 
 def begin(user: User) -> AppDevice:

@@ -28,12 +28,14 @@ def main(what: str) -> None:
         from django.core import checks
 
         checks.run_checks(tags=[checks.Tags.admin])
+    from django.apps import apps
     from django.contrib import admin
     from django.db import connections
 
     loaded = [name for name in HEAVY if name in sys.modules]
     told = {
         "heavy": loaded,
+        "models": sorted(model._meta.label for model in apps.get_models()),
         "threads": [thread.name for thread in threading.enumerate()],
         "connected": [each.alias for each in connections.all() if each.connection is not None],
         "open": held_open(),

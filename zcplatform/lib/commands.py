@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from argparse import ArgumentParser
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
@@ -28,7 +27,7 @@ class PlatformCommand(BaseCommand):
     exit_codes: ClassVar[dict[str, int]] = {}
     # What is wrong with the code itself is for ``check`` and ``serve`` to find: looking through models, addresses and
     # admin takes longer than most commands.
-    requires_system_checks: Sequence[str] = ("zcplatform",)
+    requires_system_checks: list[str] | tuple[str, ...] = ("zcplatform",)
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--json", action="store_true", help="print one JSON object")
