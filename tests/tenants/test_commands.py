@@ -20,7 +20,7 @@ from tenants.runtimes.base import AgentState, ExecResult
 from tenants.states import Desired, RunStatus, Status
 from tests import fakes
 from tests.commands import manage
-from tests.factories import PlanFactory, UserFactory
+from tests.factories import PlanFactory
 from zcplatform.lib.actors import OPERATOR
 
 
