@@ -61,7 +61,7 @@ def account(request: HttpRequest) -> HttpResponse:
 @for_users
 def make_key(request: HttpRequest) -> HttpResponse:
     """A new API key; its value stands on the page that this answers with, and nowhere else."""
-    stepup.require(request)
+    stepup.require(request, "bearer.made")
     form = KeyForm(request.POST)
     if not form.is_valid():
         return _account(request, status=422, form=form)
@@ -135,7 +135,7 @@ def begin_enrolment(request: HttpRequest) -> HttpResponse:
 @for_users
 def new_codes(request: HttpRequest) -> HttpResponse:
     """Ten new recovery codes."""
-    stepup.require(request)
+    stepup.require(request, "factor.changed")
     fresh = second_factor.new_recovery_codes(_user(request), actor=_actor(request))
     return render(request, "accounts/recovery_codes.html", {"codes": fresh})
 
@@ -144,7 +144,7 @@ def new_codes(request: HttpRequest) -> HttpResponse:
 @for_users
 def remove_second_factor(request: HttpRequest) -> HttpResponse:
     """Back to the mail code alone."""
-    stepup.require(request)
+    stepup.require(request, "factor.changed")
     user = _user(request)
     second_factor.remove(user, actor=_actor(request))
     user.refresh_from_db()

@@ -83,12 +83,12 @@ class UserAdmin(admin.ModelAdmin):
         if change:
             changes = {name: form.cleaned_data[name] for name in services.USER_FIELDS}
             if services.VOIDING & set(form.changed_data):
-                stepup.require(request)
+                stepup.require(request, "account.changed")
             services.update_user(obj, actor=actor_of(request), **changes)
             return
         data = form.cleaned_data
         if data["is_superuser"]:
-            stepup.require(request)
+            stepup.require(request, "account.changed")
         made = services.create_user(
             data["email"], actor=actor_of(request), name=data["name"], is_superuser=data["is_superuser"]
         )
@@ -126,9 +126,9 @@ class RoleAdmin(admin.ModelAdmin):
         return ["name"] if obj else []  # members refer to it
 
     def save_model(self, request: HttpRequest, obj: Role, form: Any, change: bool) -> None:
-        stepup.require(request)
+        stepup.require(request, "account.changed")
         services.save_role(obj, actor=actor_of(request))
 
     def delete_model(self, request: HttpRequest, obj: Role) -> None:
-        stepup.require(request)
+        stepup.require(request, "account.changed")
         services.delete_role(obj, actor=actor_of(request))

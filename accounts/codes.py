@@ -101,19 +101,19 @@ def prune() -> int:
 
 @dataclass(frozen=True)
 class _Asked:
-    """Which row a code is held against, and where the try is counted; a long code's tries are not."""
+    """Which row a code is held against (0: none), and where the try is counted; a long code's tries are not."""
 
-    pk: int | None
+    pk: int
     counter: str = ""
 
 
 def _asked_by(address: str, code: str, handle: str, network: str) -> _Asked:
     rows = LoginCode.objects.filter(email=address).order_by("-pk").values_list("pk", flat=True)
     if len(code) == CROWD_DIGITS:
-        return _Asked(rows.filter(crowd=True).first())
+        return _Asked(rows.filter(crowd=True).first() or 0)
     if handle:
-        return _Asked(rows.filter(handle_hash=_handle_hash(handle), crowd=False).first(), "attempts")
-    return _Asked(rows.filter(network=network, crowd=False).first(), "attempts_of_network")
+        return _Asked(rows.filter(handle_hash=_handle_hash(handle), crowd=False).first() or 0, "attempts")
+    return _Asked(rows.filter(network=network, crowd=False).first() or 0, "attempts_of_network")
 
 
 def _user_behind(asked: _Asked, address: str, code_hash: str) -> User | None:

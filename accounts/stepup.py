@@ -1,15 +1,13 @@
 """Step-up: before what can't be undone, whoever enrolled a second factor shows it again.
 
-``require(request)`` in a view or route, before the service is called:
+It is asked for an effect, by whatever verb that comes about: ``EFFECTS`` has them all. ``require(request, effect)`` in
+a view or route, before the service is called:
 
 - users who enrolled no second factor pass;
 - a browser's session and an access token pass when the second factor was shown within the last ``FRESH``. Otherwise:
   Forbidden ``step_up_required``; a program then sends a code to ``POST /api/auth/step-up`` and repeats the request, a
   page sends people to ``/login/again?next=…``;
 - an API key can't show anything: making it took a step-up, and it passes where its scopes do.
-
-Before: deleting and transferring a tenant, exec of any command, rotating secrets, raising somebody's role, adding or
-inviting somebody who could do one of the first four, making an API key, changing a super-admin.
 """
 
 from __future__ import annotations
@@ -25,17 +23,36 @@ from zcplatform.lib import clock
 from zcplatform.lib.errors import Forbidden
 
 FRESH = timedelta(minutes=10)
+EFFECTS: dict[str, str] = {
+    "tenant.gone": "a tenant is deleted",
+    "tenant.elsewhere": "a tenant has another owner",
+    "secrets.new": "secrets are rotated",
+    "command.any": "any command runs in the agent's place",
+    "role.given": "somebody has more than a viewer or than before",
+    "role.taken": "somebody loses what only an owner may",
+    "bearer.made": "there is a new API key, access token or pairing code, which asks for no second factor",
+    "pairing.reset": "every paired device is out",
+    "account.changed": "what an account is, or a role, changes for the platform",
+    "factor.changed": "a second factor or its recovery codes change",
+}
 
 
-def require(request: HttpRequest) -> None:
-    """Forbidden ``step_up_required`` unless the step-up is fresh, or not asked of this caller (see above)."""
+def require(request: HttpRequest, effect: str) -> None:
+    """Forbidden ``step_up_required`` unless the step-up is fresh, or not asked of this caller (see above). KeyError for
+    what is none of ``EFFECTS``."""
     if not is_fresh(request):
-        raise Forbidden("Show your second factor again first.", type="step_up_required")
+        raise Forbidden("Show your second factor again first.", type="step_up_required", effect=EFFECTS[effect])
 
 
-def is_asked_to_give(role: str) -> bool:
-    """Whether giving ``role`` to somebody new wants a step-up: else another account would do what this one may not."""
-    return bool(abilities_of(role) & GUARDED)
+def of_role(before: str | None, after: str | None) -> str:
+    """The effect of giving somebody ``after`` who had ``before``, None for no member; empty where none is asked for.
+
+    Who is taken in counts as a viewer before, so that removing somebody and inviting them as more is asked for as well.
+    """
+    had, has = abilities_of(before or "viewer"), abilities_of(after) if after else frozenset()
+    if not has <= had:
+        return "role.given"
+    return "role.taken" if before and (had - has) & GUARDED else ""
 
 
 def is_fresh(request: HttpRequest) -> bool:

@@ -174,12 +174,14 @@ def reactivate(*, actor: Actor, tenant: Tenant, hold: str = HoldKind.OPERATOR) -
 def resize(*, actor: Actor, tenant: Tenant, plan: str) -> Run | None:
     """Change the plan; None when the tenant is down and the new limits take effect at its next start.
 
-    InvalidField ``plan_too_small`` when the agent needs more memory, Forbidden ``plan_limit`` when the tenant
-    already has more channels or members than the plan allows, and as ``tenants.offer`` says.
+    Conflict ``held`` under the operator's hold or one for billing, but for a super-admin; InvalidField
+    ``plan_too_small`` when the agent needs more memory; Forbidden ``plan_limit`` when the tenant already has more
+    channels or members than the plan allows, and as ``tenants.offer`` says.
     """
     chosen = _plan(plan)
 
     def prepare(row: Tenant) -> None:
+        _refuse_under(row, actor, HoldKind.OPERATOR, HoldKind.BILLING)
         offer.check_resize(actor, row, chosen)
         _check_fits(row.agent_kind, chosen)
         _check_counts(row, chosen)
@@ -206,9 +208,13 @@ def rotate_secrets(*, actor: Actor, tenant: Tenant) -> Rotated:
 
 
 def delete(*, actor: Actor, tenant: Tenant, purge: bool = False) -> Run:
-    """Take the tenant down for good. Takes the place of any run under way; asking again gives the same run."""
+    """Take the tenant down for good. Takes the place of any run under way; asking again gives the same run.
+
+    Conflict ``held`` under the operator's hold, but for a super-admin: what it was set for may have to be looked at.
+    """
 
     def prepare(row: Tenant) -> None:
+        _refuse_under(row, actor, HoldKind.OPERATOR)
         save(row, desired=Desired.DELETED)
         set_status(row, Status.DELETING)
 
@@ -247,6 +253,15 @@ def _refuse_held(row: Tenant) -> None:
     if row.desired == Desired.SUSPENDED:
         held = ", ".join(row.holds.filter(lifted_at__isnull=True).values_list("kind", flat=True))
         raise Conflict(f"This tenant is suspended ({held} hold); reactivate it first.", type="held", holds=held)
+
+
+def _refuse_under(row: Tenant, actor: Actor, *kinds: HoldKind) -> None:
+    """The platform, an operator and a super-admin are those who set holds, and are not bound by them."""
+    if actor.unrestricted:
+        return
+    held = ", ".join(row.holds.filter(kind__in=kinds, lifted_at__isnull=True).values_list("kind", flat=True))
+    if held:
+        raise Conflict(f"This tenant is suspended ({held} hold); ask the operator.", type="held", holds=held)
 
 
 def _refuse_without_model(row: Tenant) -> None:

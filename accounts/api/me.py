@@ -53,7 +53,7 @@ def make_key(request: HttpRequest, payload: ApiKeyIn) -> Any:
     something else (made super-admin or not, its second factor enrolled or removed)."""
     actor, user = actor_of(request), caller_of(request).user
     require_reach(actor, "account.manage")
-    stepup.require(request)
+    stepup.require(request, "bearer.made")
     key, value = api_keys.create(
         user, actor=actor, name=payload.name, scopes=payload.scopes, days=payload.expires_in_days
     )

@@ -52,7 +52,7 @@ def create_user(request: HttpRequest, payload: UserIn) -> Any:
     actor = actor_of(request)
     require_super_admin(actor)
     if payload.is_superuser:
-        stepup.require(request)
+        stepup.require(request, "account.changed")
     made = services.create_user(payload.email, actor=actor, name=payload.name, is_superuser=payload.is_superuser)
     return Status(201, made)
 
@@ -78,7 +78,7 @@ def change_user(request: HttpRequest, user_id: UUID, payload: UserChange) -> Any
     require_super_admin(actor)
     changes = payload.dict(exclude_none=True)
     if services.VOIDING & set(changes):
-        stepup.require(request)
+        stepup.require(request, "account.changed")
     return services.update_user(_user(user_id), actor=actor, **changes)
 
 
@@ -93,7 +93,7 @@ def close_user(request: HttpRequest, user_id: UUID) -> Any:
     """Makes it inactive. The row stays, for the audit and what the account made still name it."""
     actor = actor_of(request)
     require_super_admin(actor)
-    stepup.require(request)
+    stepup.require(request, "account.changed")
     services.update_user(_user(user_id), actor=actor, is_active=False)
     return Status(204, None)
 
@@ -120,7 +120,7 @@ def create_role(request: HttpRequest, payload: RoleIn) -> Any:
     """Composed of abilities; those that set and lift holds are the platform's alone."""
     actor = actor_of(request)
     require_super_admin(actor)
-    stepup.require(request)
+    stepup.require(request, "account.changed")
     return Status(201, _shown(services.save_role(Role(**payload.dict()), actor=actor)))
 
 
@@ -137,7 +137,7 @@ def change_role(request: HttpRequest, name: str, payload: RoleChange) -> Any:
     """Members who have it may do what it says from their next request on (in another process within 2 seconds)."""
     actor = actor_of(request)
     require_super_admin(actor)
-    stepup.require(request)
+    stepup.require(request, "account.changed")
     row = _custom(name)
     for field, value in payload.dict(exclude_none=True).items():
         setattr(row, field, value)
@@ -155,7 +155,7 @@ def delete_role(request: HttpRequest, name: str) -> Any:
     """Members who have it may do nothing from then on."""
     actor = actor_of(request)
     require_super_admin(actor)
-    stepup.require(request)
+    stepup.require(request, "account.changed")
     services.delete_role(_custom(name), actor=actor)
     return Status(204, None)
 

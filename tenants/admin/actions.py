@@ -190,7 +190,7 @@ def act_view(request: HttpRequest, pk: int, name: str) -> HttpResponse:
     if verb is None:
         raise Http404
     if verb.danger:
-        stepup.require(request)
+        stepup.require(request, "tenant.gone")
     form = verb.form(request.POST if request.method == "POST" else None, tenants=[tenant])
     if request.method != "POST" or not form.is_valid():
         return _ask(request, verb, [tenant], form)
@@ -211,7 +211,7 @@ def bulk(name: str) -> Callable[[Any, HttpRequest, QuerySet[Tenant]], HttpRespon
             messages.error(request, f"At most {MAX_AT_ONCE} tenants at once; nothing was done.")
             return None
         if verb.danger:
-            stepup.require(request)
+            stepup.require(request, "tenant.gone")
         form = verb.form(request.POST if "sure" in request.POST else None, tenants=tenants)
         if not form.is_valid():
             return _ask(request, verb, tenants, form, action=f"bulk_{name}")

@@ -25,7 +25,7 @@ def role_choices() -> list[tuple[str, str]]:
 
 def set_view(request: HttpRequest, pk: int) -> HttpResponse:
     """Invite somebody by e-mail, or change a member's role."""
-    stepup.require(request)
+    stepup.require(request, "role.given")
     tenant, role, email = find(pk), request.POST.get("role", ""), request.POST.get("email", "")
     with telling(request):
         member = tenant.members.select_related("user").filter(user__email=normalise_email(email)).first()
@@ -41,6 +41,8 @@ def set_view(request: HttpRequest, pk: int) -> HttpResponse:
 def remove_view(request: HttpRequest, pk: int, member: UUID) -> HttpResponse:
     """Remove a member."""
     row = get_object_or_404(Member.objects.select_related("tenant", "user"), tenant_id=pk, public_id=member)
+    if effect := stepup.of_role(row.role, None):
+        stepup.require(request, effect)
     with telling(request):
         membership.remove(actor=actor_of(request), member=row)
         messages.success(request, f"{row.user.email} was removed.")

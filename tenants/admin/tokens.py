@@ -11,6 +11,7 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 
+from accounts import stepup
 from accounts.idempotency import fingerprint_of, run_once
 from tenants import access_tokens
 from tenants.admin.site import actor_of, find, page, telling
@@ -29,6 +30,7 @@ def issue_view(request: HttpRequest, pk: int) -> HttpResponse:
     """Make a token once, however often the form is sent, and show it on the one page that ever does."""
     tenant, form = find(pk), TokenForm(request.POST)
     if form.is_valid():
+        stepup.require(request, "bearer.made")
         with telling(request):
             return _issued(request, tenant, form.cleaned_data)
     for name, errors in form.errors.items():

@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from ninja import Query, Router, Status
 from pydantic import AwareDatetime, Field
 
+from accounts import stepup
 from accounts.auth import actor_of
 from accounts.writes import idempotent
 from tenants import access_tokens, tokens
@@ -65,12 +66,16 @@ def list_tokens(request: HttpRequest, tenant_id: UUID, query: Query[PageQuery]) 
     "/{tenant_id}/access-tokens",
     response={201: AccessTokenMade},
     summary="Make an access token",
-    openapi_extra=about(404, body={"name": "website"}, types={403: "forbidden, plan_limit", 409: "tenant_deleted"}),
+    openapi_extra=about(
+        404, body={"name": "website"}, types={403: "forbidden, plan_limit, step_up_required", 409: "tenant_deleted"}
+    ),
 )
 @idempotent
 def make_token(request: HttpRequest, tenant_id: UUID, payload: AccessTokenIn) -> Any:
-    """For `POST /v1/chat/completions` at the tenant's address. The value is in this answer and nowhere else."""
+    """For `POST /v1/chat/completions` at the tenant's address. The value is in this answer and nowhere else.
+    Asks for your second factor, if you have one."""
     tenant = find(request, tenant_id, "tokens.manage")
+    stepup.require(request, "bearer.made")
     token, value = access_tokens.issue(
         actor=actor_of(request), tenant=tenant, name=payload.name, expires_at=payload.expires_at
     )

@@ -60,5 +60,5 @@ def execute(request: HttpRequest, tenant_id: UUID, payload: ExecIn) -> Any:
     actor = actor_of(request)
     tenant = find(request, tenant_id, "exec.diagnostic")
     if can(actor, "exec.any", tenant):
-        stepup.require(request)
+        stepup.require(request, "command.any")
     return operations.execute(actor=actor, tenant=tenant, command=payload.command, timeout_s=payload.timeout_s)

@@ -88,13 +88,13 @@ def list_invitations(request: HttpRequest, tenant_id: UUID, query: Query[PageQue
 @idempotent
 def invite(request: HttpRequest, tenant_id: UUID, payload: InvitationIn) -> Any:
     """A mail goes out, good for seven days; a former invitation to the same address ends. At most 60 an hour per
-    tenant and by one user, five a day to one address. Inviting an owner asks for your second factor, if you
-    have one."""
+    tenant and by one user, five a day to one address. Inviting anybody as more than a viewer asks for your
+    second factor, if you have one."""
     tenant = find(request, tenant_id, "members.update")
     if not role_exists(payload.role):
         raise InvalidField(f"There is no role “{payload.role}”.", type="unknown_role", field="role")
-    if stepup.is_asked_to_give(payload.role):
-        stepup.require(request)
+    if effect := stepup.of_role(None, payload.role):
+        stepup.require(request, effect)
     made = invitations.invite(actor=actor_of(request), tenant=tenant, email=payload.email, role=payload.role)
     return Status(201, made)
 

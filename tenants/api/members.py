@@ -13,7 +13,7 @@ from pydantic import Field
 
 from accounts import stepup
 from accounts.auth import actor_of
-from accounts.permissions import abilities_of, role_exists
+from accounts.permissions import role_exists
 from accounts.writes import idempotent
 from tenants import invitations, membership
 from tenants.api.common import find
@@ -92,11 +92,11 @@ def list_members(request: HttpRequest, tenant_id: UUID, query: Query[PageQuery])
 @idempotent
 def add_member(request: HttpRequest, tenant_id: UUID, payload: MemberIn) -> Any:
     """Mails an invitation, whether or not the address has an account: whoever accepts it is a member. The same as
-    `POST tenants/{id}/invitations`, and the same answer for any address. Adding an owner asks for your second factor,
-    if you have one."""
+    `POST tenants/{id}/invitations`, and the same answer for any address. Adding anybody as more than a viewer asks for
+    your second factor, if you have one."""
     tenant, role = find(request, tenant_id, "members.update"), check_role(payload.role)
-    if stepup.is_asked_to_give(role):
-        stepup.require(request)
+    if effect := stepup.of_role(None, role):
+        stepup.require(request, effect)
     made = invitations.invite(actor=actor_of(request), tenant=tenant, email=payload.email, role=role)
     return Status(202, made)
 
@@ -109,11 +109,12 @@ def add_member(request: HttpRequest, tenant_id: UUID, payload: MemberIn) -> Any:
 )
 @idempotent
 def change_member(request: HttpRequest, tenant_id: UUID, member_id: UUID, payload: MemberPatch) -> Any:
-    """Nobody grants or takes what they lack. Raising a role asks for your second factor, if you have one."""
+    """Nobody grants or takes what they lack. Raising a role, and taking owner from
+    somebody, asks for your second factor, if you have one."""
     tenant = find(request, tenant_id, "members.update")
     member, role = _member(tenant, member_id), check_role(payload.role)
-    if not abilities_of(role) <= abilities_of(member.role):
-        stepup.require(request)
+    if effect := stepup.of_role(member.role, role):
+        stepup.require(request, effect)
     return membership.set_role(actor=actor_of(request), tenant=tenant, user=member.user, role=role)
 
 
@@ -121,14 +122,17 @@ def change_member(request: HttpRequest, tenant_id: UUID, member_id: UUID, payloa
     "/{tenant_id}/members/{member_id}",
     response={204: None},
     summary="Remove a member",
-    openapi_extra=about(404, types={403: "forbidden, role_too_high", 409: "last_owner"}),
+    openapi_extra=about(404, types={403: "forbidden, role_too_high, step_up_required", 409: "last_owner"}),
 )
 @idempotent
 def remove_member(request: HttpRequest, tenant_id: UUID, member_id: UUID) -> Any:
-    """Everybody may remove themselves, but the last owner, who has to hand over first. Open streams end in seconds."""
+    """Everybody may remove themselves, but the last owner, who has to hand over first. Open streams end in
+    seconds. Removing an owner asks for your second factor, if you have one."""
     actor = actor_of(request)
     tenant = find(request, tenant_id, "members.view")
     member = _member(tenant, member_id)
+    if effect := stepup.of_role(member.role, None):
+        stepup.require(request, effect)
     membership.remove(actor=actor, member=member)
     return Status(204, None)
 

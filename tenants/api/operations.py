@@ -132,14 +132,15 @@ def reactivate(request: HttpRequest, tenant_id: UUID, payload: LiftIn, response:
         body={"plan": "pro"},
         types={
             403: "forbidden, plan_limit, plan_not_offered, signup_limit",
-            409: BUSY,
+            409: f"{BUSY}, held",
             422: "unknown_plan, plan_too_small",
         },
     ),
 )
 @idempotent
 def resize(request: HttpRequest, tenant_id: UUID, payload: ResizeIn, response: HttpResponse) -> Any:
-    """Of a tenant that is down the new limits take effect at its next start."""
+    """Of a tenant that is down the new limits take effect at its next start. Under the operator's hold or one for
+    billing only a super-admin may."""
     tenant = find(request, tenant_id, "tenant.resize")
     return changed(response, services.resize(actor=actor_of(request), tenant=tenant, plan=payload.plan))
 
@@ -154,7 +155,7 @@ def resize(request: HttpRequest, tenant_id: UUID, payload: ResizeIn, response: H
 def rotate_secrets(request: HttpRequest, tenant_id: UUID, response: HttpResponse) -> Any:
     """The agent gets a new bearer; every access token is revoked, and a new one is in this answer and nowhere else."""
     tenant = find(request, tenant_id, "secrets.rotate")
-    stepup.require(request)
+    stepup.require(request, "secrets.new")
     rotated = services.rotate_secrets(actor=actor_of(request), tenant=tenant)
     return changed(response, rotated.run, access_token=rotated.access_token.reveal())
 
@@ -173,7 +174,7 @@ def rotate_secrets(request: HttpRequest, tenant_id: UUID, response: HttpResponse
 def transfer(request: HttpRequest, tenant_id: UUID, payload: TransferIn) -> Any:
     """The member becomes owner, and you manager. A super-admin who is no owner replaces all owners."""
     tenant = find(request, tenant_id, "tenant.transfer")
-    stepup.require(request)
+    stepup.require(request, "tenant.elsewhere")
     membership.transfer(actor=actor_of(request), tenant=tenant, to=_member(tenant.pk, payload.member))
     return again(request, tenant)
 

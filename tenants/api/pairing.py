@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from ninja import Router
 from pydantic import Field
 
+from accounts import stepup
 from accounts.auth import actor_of
 from accounts.writes import idempotent
 from tenants import pairing
@@ -31,12 +32,13 @@ class PairingOut(Out):
     "/{tenant_id}/pairing-code",
     response=PairingOut,
     summary="The pairing code",
-    openapi_extra=about(404, types={409: "tenant_deleted"}),
+    openapi_extra=about(404, types={403: "forbidden, step_up_required", 409: "tenant_deleted"}),
 )
 def get_code(request: HttpRequest, tenant_id: UUID) -> Any:
     """A device sends it as `{"code": …}` with `POST /pair` to the tenant's address and gets an access token, once. It
-    is good for five to ten minutes; looking at it changes nothing."""
+    is good for five to ten minutes; looking at it changes nothing. Asks for your second factor, if you have one."""
     tenant = find(request, tenant_id, "pairing.manage")
+    stepup.require(request, "bearer.made")
     return _shown(pairing.current(actor=actor_of(request), tenant=tenant))
 
 
@@ -44,12 +46,14 @@ def get_code(request: HttpRequest, tenant_id: UUID) -> Any:
     "/{tenant_id}/reset-pairing",
     response=PairingOut,
     summary="Reset pairing",
-    openapi_extra=about(404, types={409: "tenant_deleted"}),
+    openapi_extra=about(404, types={403: "forbidden, step_up_required", 409: "tenant_deleted"}),
 )
 @idempotent
 def reset(request: HttpRequest, tenant_id: UUID) -> Any:
-    """Ends the code of now and every access token that was made by pairing; answers with a new code."""
+    """Ends the code of now and every access token that was made by pairing; answers with a new code. Asks
+    for your second factor, if you have one."""
     tenant = find(request, tenant_id, "pairing.manage")
+    stepup.require(request, "pairing.reset")
     return _shown(pairing.reset(actor=actor_of(request), tenant=tenant))
 
 

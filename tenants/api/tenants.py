@@ -168,14 +168,17 @@ def rename_tenant(request: HttpRequest, tenant_id: UUID, payload: TenantPatch, r
     "/{tenant_id}",
     response={202: RunOut},
     summary="Delete a tenant",
-    openapi_extra=about(404, answer=RUN, status=202, types={403: "forbidden, step_up_required", 409: "tenant_deleted"}),
+    openapi_extra=about(
+        404, answer=RUN, status=202, types={403: "forbidden, step_up_required", 409: "tenant_deleted, held"}
+    ),
 )
 @idempotent
 def delete_tenant(request: HttpRequest, tenant_id: UUID, response: HttpResponse, purge: bool = False) -> Any:
     """For good. Takes the place of whatever is under way. The folder is kept for some days, or purged at once with
-    `purge=true`. Asking again gives the same run."""
+    `purge=true`. Asking again gives the same run. Under the
+    operator's hold only a super-admin may."""
     tenant = find(request, tenant_id, "tenant.delete")
-    stepup.require(request)
+    stepup.require(request, "tenant.gone")
     return accepted(response, services.delete(actor=actor_of(request), tenant=tenant, purge=purge))
 
 

@@ -28,6 +28,8 @@ def access_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpRes
     """GET the list; POST makes a token once, however often the form is sent, and shows it on the answer alone."""
     form = TokenForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
+        if step := to_step_up(request, address(tenant, "access")):
+            return step
         with telling(request):
             if token := _made(tenant, viewer, form.cleaned_data):
                 return page(request, tenant, viewer, token, form=form)

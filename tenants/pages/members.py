@@ -11,7 +11,7 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 
 from accounts import stepup
-from accounts.permissions import abilities_of, may_grant, role_exists
+from accounts.permissions import may_grant, role_exists
 from tenants import invitations, membership
 from tenants.admin.members import role_choices
 from tenants.admin.site import telling
@@ -55,7 +55,7 @@ def _may_touch(viewer: Viewer, row: Member) -> bool:
 def invite_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpResponse:
     """Mail an invitation; who it is for becomes a member by accepting it."""
     email, role = request.POST.get("email", ""), request.POST.get("role", "")
-    if stepup.is_asked_to_give(role) and (step := to_step_up(request, address(tenant, "members"))):
+    if stepup.of_role(None, role) and (step := to_step_up(request, address(tenant, "members"))):
         return step
     with telling(request):
         if not role_exists(role):
@@ -69,10 +69,9 @@ def invite_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpRes
 
 @tenant_page("members.update", "POST")
 def member_view(request: HttpRequest, tenant: Tenant, viewer: Viewer, member: UUID) -> HttpResponse:
-    """Give a member another role. Raising one asks for the second factor."""
+    """Give a member another role. Raising one, or taking owner, asks for the second factor."""
     row, role = find(tenant, member), request.POST.get("role", "")
-    raises = not abilities_of(role) <= abilities_of(row.role)
-    if raises and (step := to_step_up(request, address(tenant, "members"))):
+    if stepup.of_role(row.role, role) and (step := to_step_up(request, address(tenant, "members"))):
         return step
     with telling(request):
         if not role_exists(role):
@@ -87,6 +86,8 @@ def remove_view(request: HttpRequest, tenant: Tenant, viewer: Viewer, member: UU
     """GET asks; POST removes the member. Everybody may remove themselves; the service judges the rest."""
     row = find(tenant, member)
     myself = row.user_id == viewer.actor.user_id
+    if stepup.of_role(row.role, None) and (step := to_step_up(request, address(tenant, "members"))):
+        return step
     if request.method == "POST":
         with telling(request):
             membership.remove(actor=viewer.actor, member=row)

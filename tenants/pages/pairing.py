@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from tenants import pairing
 from tenants.admin.site import telling
 from tenants.models import Tenant
-from tenants.pages.frame import Viewer, address, confirm, show, tenant_page
+from tenants.pages.frame import Viewer, address, confirm, show, tenant_page, to_step_up
 from tenants.tokens import live
 from zcplatform.lib.errors import ZCError
 
@@ -20,6 +20,8 @@ from zcplatform.lib.errors import ZCError
 @tenant_page("pairing.manage")
 def pairing_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpResponse:
     """The code of now, how a device uses it, and what was paired. Looking changes nothing."""
+    if step := to_step_up(request):
+        return step
     context: dict[str, Any] = {"paired": live().filter(tenant=tenant, paired=True).order_by("-pk")}
     try:
         found = pairing.current(actor=viewer.actor, tenant=tenant)
@@ -34,6 +36,8 @@ def pairing_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpRe
 @tenant_page("pairing.manage", "GET", "HEAD", "POST")
 def reset_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpResponse:
     """GET asks; POST ends the code and every token that was paired."""
+    if step := to_step_up(request, address(tenant, "pairing_reset")):
+        return step
     if request.method == "POST":
         with telling(request):
             pairing.reset(actor=viewer.actor, tenant=tenant)

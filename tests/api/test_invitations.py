@@ -170,7 +170,7 @@ def test_adding_or_inviting_an_owner_wants_the_step_up(people, at, monkeypatch):
     with clock.use(lambda: later):
         for route, email in (("members", known), ("members", "a@example.test"), ("invitations", "a@example.test")):
             assert error(api.post(f"{at}/{route}", {"email": email, "role": "owner"}), 403) == "step_up_required"
-        assert api.post(f"{at}/members", {"email": known, "role": "manager"}).status_code == 202
+        assert api.post(f"{at}/members", {"email": known, "role": "viewer"}).status_code == 202
         assert api.post(f"{at}/invitations", {"email": "a@example.test", "role": "viewer"}).status_code == 201
     assert Member.objects.filter(role="owner").count() == before
     assert not Invitation.objects.filter(role="owner").exists()

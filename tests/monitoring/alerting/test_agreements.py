@@ -120,6 +120,20 @@ def test_one_address_is_asked_three_times_a_day_by_whomsoever():
         assert agreements.ask_waiting() == 2
 
 
+def test_what_waits_holds_nobody_else_up(tenant, monkeypatch):
+    monkeypatch.setattr(agreements, "AT_ONCE", 2)
+    monkeypatch.setattr(agreements, "PER_OWNER", 1)
+    by_mail(tenant, "a@example.com", "b@example.com", "c@example.com", "d@example.com")
+    other = TenantFactory()
+    by_mail(other, "e@example.com")
+    assert agreements.ask_waiting() == 2
+    assert set(Mail.objects.values_list("recipient", flat=True)) == {"a@example.com", "e@example.com"}
+    for _ in range(5):
+        assert agreements.ask_waiting() == 0
+    with later(hours=1, seconds=1):
+        assert agreements.ask_waiting() == 1
+
+
 def test_one_user_asks_sixty_times_an_hour(tenant, monkeypatch):
     monkeypatch.setattr(agreements, "BY_SENDER", "2/hour")
     member = MemberFactory(tenant=tenant, role="owner")
