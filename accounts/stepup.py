@@ -19,18 +19,21 @@ from datetime import timedelta
 from django.http import HttpRequest
 
 from accounts.auth import Caller
+from accounts.grants import note
 from accounts.models import Login, User
 from accounts.permissions import GUARDED, abilities_of
 from zcplatform.lib import clock
 from zcplatform.lib.errors import Forbidden
 
 FRESH = timedelta(minutes=10)
+GRANT = "step-up"
 
 
 def require(request: HttpRequest) -> None:
     """Forbidden ``step_up_required`` unless the step-up is fresh, or not asked of this caller (see above)."""
     if not is_fresh(request):
         raise Forbidden("Show your second factor again first.", type="step_up_required")
+    note(GRANT, "fresh")
 
 
 def is_asked_to_give(role: str) -> bool:

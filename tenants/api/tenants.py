@@ -13,6 +13,7 @@ from pydantic import Field
 from accounts import stepup
 from accounts.auth import actor_of
 from accounts.emails import normalise_email
+from accounts.grants import note
 from accounts.models import User
 from accounts.writes import idempotent
 from tenants import services
@@ -139,6 +140,7 @@ def create_tenant(request: HttpRequest, payload: TenantIn, response: HttpRespons
         owner=_owner(request, payload.owner),
         deploy_now=payload.deploy,
     )
+    note("ability", "tenant.view", str(made.tenant.public_id))  # which is what the answer tells about
     if made.run is not None:
         response["Location"] = f"/api/runs/{made.run.public_id}"
     shown = {"tenant": again(request, made.tenant), "access_token": made.access_token.reveal(), "run": made.run}
