@@ -6,6 +6,7 @@ from typing import NoReturn
 
 from django.db import transaction
 
+from accounts.grants import CHECKS, note
 from accounts.permissions import BEYOND_TENANTS
 from audit.services import record
 from zcplatform.lib.actors import Actor
@@ -18,6 +19,7 @@ def require_reach(actor: Actor, ability: str) -> None:
     if not actor.reaches(ability):
         message = "The scopes of this API key do not allow this."
         deny(Forbidden(message, type="scope_too_narrow", ability=ability), actor=actor, ability=ability)
+    note("reach", ability)
 
 
 def require_super_admin(actor: Actor, ability: str = "platform.admin") -> None:
@@ -28,6 +30,7 @@ def require_super_admin(actor: Actor, ability: str = "platform.admin") -> None:
     _check_name(ability)
     if not actor.unrestricted:
         deny(Forbidden("Only super-admins may do this.", ability=ability), actor=actor, ability=ability)
+    note("super-admin", ability)
     require_reach(actor, ability)
 
 
@@ -42,3 +45,7 @@ def _check_name(ability: str) -> None:
     """A typing error must not read as "no"."""
     if ability not in BEYOND_TENANTS:
         raise KeyError(f"No ability called {ability!r}.")
+
+
+CHECKS["reach"] = lambda actor, ability, _where: require_reach(actor, ability)
+CHECKS["super-admin"] = lambda actor, ability, _where: require_super_admin(actor, ability)

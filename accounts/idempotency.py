@@ -10,6 +10,7 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
+from accounts.grants import Grant, noting
 from accounts.models import IdempotencyKey
 from zcplatform.lib import clock
 from zcplatform.lib.errors import Conflict, InvalidField
@@ -23,14 +24,23 @@ _KEY = re.compile(r"[\x21-\x7e]{1,128}")
 Answer = tuple[int, Any]
 
 
-def run_once(scope: str, key: str, fingerprint: str, act: Callable[[], Answer]) -> tuple[int, Any, bool]:
+def run_once(
+    scope: str,
+    key: str,
+    fingerprint: str,
+    act: Callable[[], Answer],
+    *,
+    allow: Callable[[list[Grant]], None] | None = None,
+) -> tuple[int, Any, bool]:
     """``act()`` once per ``scope`` and ``key``: (status, body, whether it is the remembered answer).
 
-    ``scope`` holds the caller and the route, ``fingerprint`` the request (see ``fingerprint_of``). ``act`` runs in
-    the transaction that stores its answer, so both happen or neither, even when the process is killed; it must be
-    short and do no more than write to the database. When it raises, the key is free again; when it answers 4xx or more,
-    what it wrote stays and the key is free too: a refusal is not what the caller asked for. The answer is remembered
-    without the secrets in it: what is shown once is not shown by sending the request again.
+    ``scope`` holds the caller with the credential in use and the route, ``fingerprint`` the request (see
+    ``fingerprint_of``). ``act`` runs in the transaction that stores its answer, so both happen or neither, even when
+    the process is killed; it must be short and do no more than write to the database. When it raises, the key is free
+    again; when it answers 4xx or more, what it wrote stays and the key is free too: a refusal is not what the caller
+    asked for. The answer is remembered without the secrets in it: what is shown once is not shown by sending the
+    request again. Before it is told again, ``allow`` gets what the act was allowed by, and raises when that no longer
+    holds; without ``allow``, the caller has asked already.
 
     Raises InvalidField ``invalid_idempotency_key`` and ``idempotency_mismatch`` (the key came with another request),
     Conflict ``idempotency_in_progress``.
@@ -41,14 +51,16 @@ def run_once(scope: str, key: str, fingerprint: str, act: Callable[[], Answer]) 
         )
     mine = _begin(scope, key, fingerprint)
     if isinstance(mine, IdempotencyKey):
+        if allow is not None:
+            allow([(kind, what, where) for kind, what, where in mine.grants])
         return mine.status or 200, mine.response, True
     ours = IdempotencyKey.objects.filter(scope=scope, key=key, status=None, created_at=mine)
     try:
-        with transaction.atomic():
+        with transaction.atomic(), noting() as grants:
             status, body = act()
             if status >= 400:
                 ours.delete()
-            elif ours.update(status=status, response=censor(body)) != 1:
+            elif ours.update(status=status, response=censor(body), grants=grants) != 1:
                 raise _in_progress()  # overtaken: another process does the act, ours is rolled back
     except BaseException:
         ours.delete()

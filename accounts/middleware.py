@@ -33,7 +33,8 @@ class LoginMiddleware(AuthenticationMiddleware):
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """Whoever has to show their second factor again does so on a page, and comes back. Routes of the API answer
         for themselves."""
-        if not (isinstance(error, Forbidden) and error.type == "step_up_required"):
+        of_the_api = hasattr(request, "caller")  # also where a remembered answer is asked for, outside of its routes
+        if of_the_api or not (isinstance(error, Forbidden) and error.type == "step_up_required"):
             return None
         came_from = urlsplit(request.headers.get("referer", "")).path
         place = request.get_full_path() if request.method == "GET" else came_from or "/account"

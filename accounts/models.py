@@ -127,11 +127,12 @@ class LoginLink(models.Model):
 class IdempotencyKey(models.Model):
     """The remembered answer to a write, so that a client that did not hear it may ask again."""
 
-    scope = models.CharField(max_length=120)
+    scope = models.CharField(max_length=200)
     key = models.CharField(max_length=128)
     fingerprint = models.CharField(max_length=64)
     status = models.PositiveSmallIntegerField(null=True)
     response = models.JSONField(null=True)
+    grants = models.JSONField(default=list)
     created_at = models.DateTimeField(default=clock.now, db_index=True)
 
     class Meta:

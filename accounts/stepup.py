@@ -17,6 +17,7 @@ from datetime import timedelta
 from django.http import HttpRequest
 
 from accounts.auth import Caller
+from accounts.grants import note
 from accounts.models import Login, User
 from accounts.permissions import GUARDED, abilities_of
 from zcplatform.lib import clock
@@ -35,6 +36,7 @@ EFFECTS: dict[str, str] = {
     "account.changed": "what an account is, or a role, changes for the platform",
     "factor.changed": "a second factor or its recovery codes change",
 }
+GRANT = "step-up"
 
 
 def require(request: HttpRequest, effect: str) -> None:
@@ -42,6 +44,7 @@ def require(request: HttpRequest, effect: str) -> None:
     what is none of ``EFFECTS``."""
     if not is_fresh(request):
         raise Forbidden("Show your second factor again first.", type="step_up_required", effect=EFFECTS[effect])
+    note(GRANT, effect)
 
 
 def of_role(before: str | None, after: str | None) -> str:

@@ -22,7 +22,9 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from ninja.decorators import decorate_view
 from ninja.utils import contribute_operation_callback
 
-from accounts.auth import Credentials
+from accounts import stepup
+from accounts.auth import Caller, Credentials, actor_of
+from accounts.grants import Grant, check
 from accounts.idempotency import Answer, fingerprint_of, run_once
 from zcplatform.lib.errors import ZCError
 
@@ -68,7 +70,7 @@ def _remembered(run: Run) -> Run:
         except ZCError:
             return run(request, **path)  # which gives the refusal its form
         # Path values may be parsed anew by the operation; the caller has been found and is not looked for twice.
-        return _once(run, request, path, scope=_scope(str(caller.user.public_id), request), key=key)
+        return _once(run, request, path, scope=_scope(caller, request), key=key)
 
     return wrapped
 
@@ -85,7 +87,7 @@ def _once(run: Run, request: HttpRequest, path: dict[str, Any], *, scope: str, k
 
     fingerprint = fingerprint_of(request.method or "", request.get_full_path(), request.body)
     try:
-        status, body, replayed = run_once(scope, key, fingerprint, act)
+        status, body, replayed = run_once(scope, key, fingerprint, act, allow=lambda grants: _allow(request, grants))
     except _Fault as fault:
         return fault.response
     return _again(status, body) if replayed else fresh[0]
@@ -97,6 +99,15 @@ def _again(status: int, body: Any) -> HttpResponse:
     return response
 
 
-def _scope(user: str, request: HttpRequest) -> str:
-    """One user's keys on one route are nobody else's."""
-    return f"{user} {request.method} {hashlib.sha256(request.path.encode()).hexdigest()[:32]}"
+def _allow(request: HttpRequest, grants: list[Grant]) -> None:
+    """The answer belongs to who may do the act now: membership, role and second factor may have changed since."""
+    check(actor_of(request), [grant for grant in grants if grant[0] != stepup.GRANT])
+    for _, effect, _ in (grant for grant in grants if grant[0] == stepup.GRANT):
+        stepup.require(request, effect)
+
+
+def _scope(caller: Caller, request: HttpRequest) -> str:
+    """The keys of one credential, as far as it reaches, on one route are nobody else's."""
+    limit = "*" if caller.actor.limit is None else ",".join(sorted(caller.actor.limit))
+    route = hashlib.sha256(f"{limit} {request.path}".encode()).hexdigest()[:32]
+    return f"{caller.user.public_id} {caller.kind} {caller.credential} {request.method} {route}"

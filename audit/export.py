@@ -28,7 +28,7 @@ COLUMNS = (
     "previous_hash",
     "hash",
 )
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def as_csv(rows: Iterable[AuditEntry]) -> str:
@@ -52,4 +52,4 @@ def _values(row: AuditEntry) -> dict[str, Any]:
 
 
 def _harmless(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    return f"'{value}" if isinstance(value, str) and value.lstrip(" ").startswith(_FORMULA) else value

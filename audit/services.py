@@ -18,6 +18,7 @@ from zcplatform.lib import clock
 from zcplatform.lib.actors import Actor
 from zcplatform.lib.errors import FaultError
 from zcplatform.lib.redact import censor, scrub
+from zcplatform.lib.request_ids import CLIENT, bound_client_request_id
 
 OUTCOMES = ("ok", "denied", "failed")
 MAX_TEXT = 4_096  # bytes, of each text inside the detail
@@ -157,6 +158,8 @@ def _detail(actor: Actor, detail: dict[str, Any], tenant: str) -> str:
         detail = {"as": "super-admin", **({"reason": actor.reason} if actor.reason else {}), **detail}
     if actor.label not in (actor.email, _actor_id(actor)):
         detail = {"by": actor.label, **detail}
+    if actor.request_id and (theirs := bound_client_request_id()):
+        detail = {**detail, CLIENT: theirs}
     text = _json(_tidy(censor(detail)))
     if len(text) > MAX_DETAIL:
         text = _json({"truncated_bytes": len(text), "start": text[:MAX_TEXT]})

@@ -21,7 +21,7 @@ class Telling:
         if self.what and what != self.what:
             self.stream.write("", ending="\n")
         share = f" {done / total:4.0%} of {total / 1e6:,.0f} MB" if total else ""
-        self.stream.write(f"\r  {what}{share}", ending="")
+        self.stream.write(f"  {what}{share}", lambda text: f"\r{text}", ending="")
         self.stream.flush()
         self.what, self.next_at = what, time.monotonic() + EVERY_S
 

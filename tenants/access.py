@@ -6,6 +6,7 @@ from typing import NoReturn
 
 from django.db import transaction
 
+from accounts.grants import CHECKS, note
 from accounts.permissions import role_can
 from audit.services import Target, record
 from tenants.models import Member, Tenant
@@ -37,6 +38,7 @@ def require(actor: Actor, ability: str, tenant: Tenant) -> None:
     Must be called before the transaction of the act, or the row about the refusal would go with it.
     """
     if can(actor, ability, tenant):
+        note("ability", ability, str(tenant.public_id))
         return
     deny(_refusal(actor, ability, tenant), actor=actor, ability=ability, tenant=tenant)
 
@@ -65,3 +67,14 @@ def deny(error: RequestError, *, actor: Actor, ability: str, tenant: Tenant | No
             outcome="denied",
         )
     raise error
+
+
+def _still(actor: Actor, ability: str, public_id: str) -> None:
+    """``require`` once more, for an answer that is told again; NotFound for a tenant that is gone."""
+    tenant = Tenant.objects.filter(public_id=public_id).first()
+    if tenant is None:
+        raise NotFound()
+    require(actor, ability, tenant)
+
+
+CHECKS["ability"] = _still

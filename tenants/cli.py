@@ -72,9 +72,9 @@ class TenantCommand(PlatformCommand):
         if as_json:
             self.print_json(summary(tenant, run) | more)
         elif run.status == RunStatus.SUCCEEDED:
-            self.stdout.write(self.style.SUCCESS(f"{tenant.slug}: {tenant.status}  {_url(tenant)}".rstrip()))
+            self.stdout.write(f"{tenant.slug}: {tenant.status}  {_url(tenant)}".rstrip(), self.style.SUCCESS)
         else:
-            self.stderr.write(self.style.ERROR(outcome(run)))
+            self.stderr.write(outcome(run), self.style.ERROR)
         return run.status == RunStatus.SUCCEEDED
 
     def applies_later(self, tenant: Tenant, *, as_json: bool) -> None:

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import structlog
 from django.conf import settings
 
 from tenants import door_pair
@@ -27,6 +28,7 @@ from tenants.door_upstream import Upstream, whole
 from tenants.routing.base import DOOR_PATHS, PAIR_PATH
 from zcplatform.lib.errors import BadUpstream, DependencyTimeout, NotFound, RateLimited, ZCError
 from zcplatform.lib.redact import SecretStr
+from zcplatform.lib.request_ids import client_request_id
 
 MAX_CHAT_S = 3_600
 POLICY_VIOLATION = 1008
@@ -51,9 +53,12 @@ class Door:
             await receive()
             await send({"type": "websocket.close", "code": POLICY_VIOLATION})
             return
-        request, began = DoorRequest(scope, receive), time.monotonic()
-        answer = Answer(send, request.id)
-        place = place_of(scope) or Place("", "/")
+        request = DoorRequest(scope, receive)
+        with structlog.contextvars.bound_contextvars(**client_request_id("".join(request.values(b"x-request-id")))):
+            await self._answer(request, Answer(send, request.id), place_of(scope) or Place("", "/"))
+
+    async def _answer(self, request: DoorRequest, answer: Answer, place: Place) -> None:
+        began = time.monotonic()
         try:
             await self._serve(place, request, answer)
         except ClientGone:

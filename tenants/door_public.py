@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from tenants.routing.agent_answers import ANSWERED, SANDBOX
+
 Header = tuple[bytes, bytes]
 
 HOP_BY_HOP = frozenset(
@@ -16,9 +18,8 @@ HOP_BY_HOP = frozenset(
 NOT_FORWARDED = HOP_BY_HOP | frozenset(
     b"host cookie content-length expect forwarded accept-encoding x-real-ip cf-connecting-ip true-client-ip".split()
 )
-ANSWERED = frozenset(b"content-type content-language content-disposition etag last-modified retry-after vary".split())
-# An origin of its own for whatever is served: no cookies, no storage, no requests in the user's name.
-SANDBOX: Header = (b"content-security-policy", b"sandbox allow-scripts allow-forms")
+_ANSWERED = frozenset(name.lower().encode() for name in ANSWERED)
+_SANDBOX: Header = (SANDBOX[0].lower().encode(), SANDBOX[1].encode())
 
 
 def serves(public_paths: Sequence[str], path: str) -> bool:
@@ -38,7 +39,7 @@ def request_headers(headers: Iterable[Header]) -> dict[str, str]:
 
 def response_headers(headers: Iterable[Header]) -> list[Header]:
     """What comes back: a short list, so that an agent can set no cookie and no policy of the platform's origin."""
-    return [*((name.lower(), value) for name, value in headers if name.lower() in ANSWERED), SANDBOX]
+    return [*((name.lower(), value) for name, value in headers if name.lower() in _ANSWERED), _SANDBOX]
 
 
 def _words(value: bytes) -> list[bytes]:

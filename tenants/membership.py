@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from django.db import transaction
 
 from accounts.access import require_reach
+from accounts.grants import CHECKS, note
 from accounts.models import User
 from accounts.permissions import may_grant
 from tenants import offer
@@ -119,6 +120,7 @@ def check_grant(actor: Actor, tenant: Tenant, role: str, before: str | None = No
     for wanted in filter(None, (role, before)):
         if mine is None or not may_grant(mine, wanted, limit=actor.limit):
             raise Forbidden("You can't grant or take a role above your own.", type="role_too_high", role=wanted)
+        note("grant", wanted, str(tenant.public_id))
 
 
 def check_room(tenant: Tenant) -> None:
@@ -133,3 +135,12 @@ def _keep_an_owner(tenant: Tenant, member: Member, role: str | None) -> None:
         others = tenant.members.filter(role="owner", user__is_active=True).exclude(pk=member.pk)
         if not others.exists():
             raise Conflict("The last owner can't leave; make somebody else owner first.", type="last_owner")
+
+
+def _may_still_grant(actor: Actor, role: str, public_id: str) -> None:
+    tenant = Tenant.objects.get(public_id=public_id)  # whose members are asked for before: it is there
+    with refusals_recorded(actor, tenant):
+        check_grant(actor, tenant, role)
+
+
+CHECKS["grant"] = _may_still_grant

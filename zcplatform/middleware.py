@@ -17,10 +17,10 @@ from django_structlog.middlewares import RequestMiddleware
 from zcplatform.lib.client_ip import client_ip
 from zcplatform.lib.envelope import INTERNAL_TYPE, envelope_for_status, to_envelope
 from zcplatform.lib.errors import Overloaded
+from zcplatform.lib.request_ids import client_request_id
 
 log = structlog.get_logger(__name__)
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 _PROGRAMS = re.compile(r"/(?:api|v1|t|metrics|health|healthz|readyz)(?:/.*)?", re.DOTALL)
 _PERMISSIONS = "accelerometer=(), camera=(), geolocation=(), gyroscope=(), microphone=(), payment=(), usb=()"
 
@@ -43,22 +43,24 @@ class HeadersMiddleware:
 
 
 class RequestLogMiddleware(RequestMiddleware):
-    """django-structlog's middleware, without query strings, with a request id that can't forge a log line.
+    """django-structlog's middleware, without query strings, with a request id that is made here.
 
-    Sets ``request.request_id`` and ``request.client_ip``; answers with ``X-Request-ID``.
+    What a caller sends as ``X-Request-ID`` is a field beside it, in the log and in the audit. Sets
+    ``request.request_id`` and ``request.client_ip``; answers with ``X-Request-ID``.
     """
 
     def prepare(self, request: HttpRequest) -> None:
-        """Keep the caller's request id when it is harmless, or make one."""
-        given = request.META.get("HTTP_X_REQUEST_ID", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
-        request.META["HTTP_X_REQUEST_ID"] = request.request_id = request_id  # type: ignore[attr-defined]
+        """Name the request: two of them never share an id, whatever their callers say."""
+        theirs = client_request_id(request.META.get("HTTP_X_REQUEST_ID", ""))
+        request.META.pop("HTTP_X_CORRELATION_ID", None)  # which would be logged as it comes
+        request.META["HTTP_X_REQUEST_ID"] = request.request_id = secrets.token_hex(16)  # type: ignore[attr-defined]
         request.client_ip = client_ip(  # type: ignore[attr-defined]
             request.META.get("REMOTE_ADDR", ""),
             request.META.get("HTTP_X_FORWARDED_FOR", ""),
             behind_proxy=settings.BEHIND_PROXY,
         )
         super().prepare(request)
+        structlog.contextvars.bind_contextvars(**theirs)
 
     def handle_response(self, request: HttpRequest, response: HttpResponse) -> None:
         """Name the request in its answer, then log it."""

@@ -324,7 +324,7 @@ LOG_LEVEL = env.choice("LOG_LEVEL", "info", ("debug", "info", "warning", "error"
 LOGGING = logging_config(level=LOG_LEVEL, form=LOG_FORMAT)
 DJANGO_STRUCTLOG_IP_LOGGING_ENABLED = False
 DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = logging.DEBUG  # one line per request, when it has ended
-DJANGO_STRUCTLOG_TRUST_UPSTREAM_REQUEST_ID = True  # after zcplatform.middleware has looked at it
+DJANGO_STRUCTLOG_TRUST_UPSTREAM_REQUEST_ID = True  # zcplatform.middleware has put ours in its place
 
 # What must never stand in a log, whoever writes it there.
 for _secret in (

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from accounts import stepup
 from accounts.auth import actor_of
+from accounts.grants import note
 from accounts.writes import idempotent
 from tenants import services
 from tenants.api.common import accepted, again, changed, find, given
@@ -138,6 +139,7 @@ def create_tenant(request: HttpRequest, payload: TenantIn, response: HttpRespons
         owner=payload.owner,
         deploy_now=payload.deploy,
     )
+    note("ability", "tenant.view", str(made.tenant.public_id))  # which is what the answer tells about
     if made.run is not None:
         response["Location"] = f"/api/runs/{made.run.public_id}"
     shown = {"tenant": again(request, made.tenant), "access_token": made.access_token.reveal(), "run": made.run}

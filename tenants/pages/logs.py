@@ -12,6 +12,7 @@ from tenants.models import Tenant
 from tenants.pages.frame import Viewer, show, tenant_page
 from zcplatform.lib import clock
 from zcplatform.lib.errors import ZCError
+from zcplatform.lib.terminal import visible
 
 TAIL = 200
 _ERROR = re.compile(r"\b(?:error|fatal|critical|panic|traceback|exception)\b", re.IGNORECASE)
@@ -44,7 +45,7 @@ def logs_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpRespo
 def download_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpResponse:
     """As many lines as can be had, as a file."""
     text = operations.read_logs(actor=viewer.actor, tenant=tenant, tail=operations.MAX_TAIL)
-    answer = HttpResponse(text, content_type="text/plain; charset=utf-8")
+    answer = HttpResponse(visible(text), content_type="text/plain; charset=utf-8")
     name = f"{tenant.slug}-{clock.now():%Y-%m-%d-%H%M%S}.log"
     answer["Content-Disposition"] = f'attachment; filename="{name}"'
     return answer

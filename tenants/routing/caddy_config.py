@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tenants.routing.agent_answers import caddy_cleaning, caddy_proxy_options
 from tenants.routing.base import DOOR_PATHS, Route, SyncResult
 from zcplatform.lib.errors import InvalidField, Misconfigured
 from zcplatform.lib.slugs import check_slug
@@ -36,6 +37,9 @@ _ERRORS = {
     503: ("dependency_down", "What is behind this address does not answer."),
     504: ("dependency_timeout", "What is behind this address did not answer in time."),
 }
+
+# On HTTP/2 and 3 a stream is a request and ends alone; there the header would end the other streams' connection.
+_HTTP1 = {"not": [{"protocol": "http/2+"}]}
 
 
 @dataclass(frozen=True)
@@ -69,8 +73,8 @@ def build_server(site: Site, routes: Sequence[Route]) -> Json:
         "read_timeout": "60s",
         "idle_timeout": "2m",
         "max_header_bytes": MAX_HEADERS,
-        "routes": [_platform(site), _tenants(site, routes), {"handle": [_answer(404, "not_found", "Not found.")]}],
-        "errors": {"routes": [_error_route(status, *text) for status, text in _ERRORS.items()]},
+        "routes": [_platform(site), _tenants(site, routes), _nobody()],
+        "errors": {"routes": _errors()},
     }
     if site.https:
         server["automatic_https"] = {"disable_redirects": site.listen_port != 443}
@@ -84,8 +88,9 @@ def build_route(site: Site, route: Route) -> Json:
     """One tenant's route, found by its ``@id``: its public paths, and 404. InvalidField when any value is not what
     it must be."""
     paths = [_public_path(path) for path in route.public_paths]
-    to_agent = {"match": [{"path": paths}], "handle": _proxy(site, _port(route.port), MAX_WEBHOOK_BODY)}
-    inner = [*([to_agent] if paths else []), {"handle": [_answer(404, "not_found", "Not found.")]}]
+    to_agent = _proxy(site, _port(route.port), MAX_WEBHOOK_BODY, **caddy_proxy_options())
+    public = {"match": [{"path": paths}], "handle": to_agent}
+    inner = [*([public] if paths else []), {"handle": [_answer(404, "not_found", "Not found.")]}]
     return {
         "@id": f"zc-{_public_id(route.tenant)}",
         "match": [{"host": [_host(site, route)]}],
@@ -120,7 +125,7 @@ def _platform(site: Site) -> Json:
     return {
         "@id": f"zc-platform-{site.instance}",
         "match": [{"host": list(site.platform_hosts)}],
-        "handle": [_clean(), *_proxy(site, site.platform_port, MAX_BODY)],
+        "handle": [_clean(), _ending(), *_proxy(site, site.platform_port, MAX_BODY)],
         "terminal": True,
     }
 
@@ -143,13 +148,15 @@ def _tenants(site: Site, routes: Sequence[Route]) -> Json:
         "match": [{"host": hosts if site.https else [f"*.{site.domain}"]}],
         "handle": [
             _clean(),
+            _ending(),
             {"handler": "subroute", "routes": common},
+            caddy_cleaning(),
             {"handler": "subroute", "routes": built},
         ],
     }
 
 
-def _proxy(site: Site, port: int, max_body: int) -> list[Json]:
+def _proxy(site: Site, port: int, max_body: int, **options: Any) -> list[Json]:
     return [
         {"handler": "request_body", "max_size": max_body},
         {
@@ -160,10 +167,18 @@ def _proxy(site: Site, port: int, max_body: int) -> list[Json]:
             # An idle connection is given up before the other side closes it (we after 15 s, Node and uvicorn after 5):
             # a POST that meets the closing can't be sent again, and would be a 502 for the client.
             "transport": {"protocol": "http", "dial_timeout": "2s", "keep_alive": {"idle_timeout": "2s"}},
-            # To whoever sends a body too slowly. Caddy would read the body to its end before it passed this on.
-            "headers": {"response": {"require": {"status_code": [408]}, "set": {"Connection": ["close"]}}},
+            **options,
         },
     ]
+
+
+def _ending() -> Json:
+    """Around everything that answers: an error for a request with a body ends the connection. Whoever answered may
+    not have read the body, and nobody may take what is left of it for the next request."""
+    with_body = {"header": {"Content-Length": ["*"]}}, {"header": {"Transfer-Encoding": ["*"]}}
+    close = {"require": {"status_code": [4, 5]}, "deferred": True, "set": {"Connection": ["close"]}}
+    handle = [{"handler": "headers", "response": close}]
+    return {"handler": "subroute", "routes": [{"match": [{**one, **_HTTP1} for one in with_body], "handle": handle}]}
 
 
 def _clean() -> Json:
@@ -174,7 +189,7 @@ def _clean() -> Json:
     }
 
 
-def _answer(status: int, type: str, message: str) -> Json:
+def _answer(status: int | str, type: str, message: str) -> Json:
     error = {"type": type, "message": message, "details": {}, "request_id": "{http.request.uuid}"}
     return {
         "handler": "static_response",
@@ -182,6 +197,21 @@ def _answer(status: int, type: str, message: str) -> Json:
         "headers": {"Content-Type": ["application/json"], "Cache-Control": ["no-store"]},
         "body": json.dumps({"error": error}),
     }
+
+
+def _nobody() -> Json:
+    return {"handle": [_ending(), _answer(404, "not_found", "Not found.")]}
+
+
+def _errors() -> list[Json]:
+    """Caddy's own errors end the connection, whatever the request was: 413 leaves the rest of the body unread."""
+    close = {"handler": "headers", "response": {"set": {"Connection": ["close"]}}}
+    other = {"handle": [_answer("{http.error.status_code}", "error", "The request failed.")], "terminal": True}
+    return [
+        {"match": [_HTTP1], "handle": [close]},
+        *(_error_route(status, *text) for status, text in _ERRORS.items()),
+        other,
+    ]
 
 
 def _error_route(status: int, type: str, message: str) -> Json:

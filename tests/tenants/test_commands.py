@@ -21,6 +21,7 @@ from tenants.states import Desired, RunStatus, Status
 from tests import fakes
 from tests.commands import manage
 from tests.factories import PlanFactory
+from tests.zcplatform.test_terminal import EVIL, is_harmless
 from zcplatform.lib.actors import OPERATOR
 
 
@@ -304,6 +305,18 @@ def test_logs_prints_the_last_lines(world):
     world.agents()[0].output[:] = ["one", "two", "three"]
     assert manage("logs", "acme", "--tail", "2").out == "two\nthree\n"
     assert manage("logs", "acme", "--json").json == {"tenant": "acme", "lines": ["one", "two", "three"]}
+
+
+def test_logs_and_exec_print_no_escapes_of_the_agent(world, monkeypatch):
+    world.tenant(deploy=True)
+    text = EVIL.replace("\ud800", "")
+    world.agents()[0].output[:] = [text]
+    monkeypatch.setattr(fakes.FakeRuntime, "answer", ExecResult(exit_code=0, output=text))
+    for argv in (("logs", "acme"), ("logs", "acme", "--json"), ("exec", "acme", "--", "id")):
+        done = manage(*argv)
+        assert "hidden" in done.out
+        assert is_harmless(done.out)
+    assert manage("exec", "--json", "acme", "--", "id").json["output"] == text
 
 
 def test_exec_gives_the_commands_output_and_exit_code(world, monkeypatch):

@@ -16,6 +16,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from audit.models import AuditEntry
+from tenants import door as door_module
 from tenants import door_access, door_http, door_upstream, routes, secrets, tokens, usage
 from tenants.models import AccessToken, Tenant
 from tenants.records import UsageHour
@@ -29,6 +30,7 @@ from zcplatform.asgi import application
 from zcplatform.lib import clock
 from zcplatform.lib.actors import SYSTEM
 from zcplatform.lib.redact import SecretStr
+from zcplatform.lib.request_ids import bound_client_request_id
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -238,6 +240,18 @@ class TestChat:
     def test_the_request_id_is_made_here(self, door, token, agent):
         response = door.chat(token, headers={"X-Request-ID": "mine"})
         assert len(response.headers["x-request-id"]) == 32
+
+    def test_the_callers_id_stands_beside_ours_while_the_door_answers(self, door, token, agent, monkeypatch):
+        seen = []
+        real = door_module.Door._serve
+
+        async def looked_at(self, place, request, answer):
+            seen.append((bound_client_request_id(), request.id))
+            await real(self, place, request, answer)
+
+        monkeypatch.setattr(door_module.Door, "_serve", looked_at)
+        ours = [door.chat(token, headers={"X-Request-ID": given}).headers["x-request-id"] for given in ("mine", "a b")]
+        assert seen == [("mine", ours[0]), ("", ours[1])]
 
     def test_every_agent_kind_is_found_by_its_own_port(self, door, agent, acme, token, vault_key):
         other = FakeAgent()

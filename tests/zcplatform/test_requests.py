@@ -182,17 +182,35 @@ def test_m1_a_body_beyond_the_limit_is_a_413(web):
     assert (answer.status_code, answer.json()["error"]["type"]) == (413, "too_large")
 
 
-@pytest.mark.parametrize("given", ["abcd1234", "A_b-" * 16])
-def test_a_harmless_request_id_is_kept(web, given):
-    answer = web.get("/page/id", headers={"x-request-id": given})
-    assert answer["X-Request-ID"] == answer.json()["id"] == given
+def finished(web, **headers):
+    """The answer to a request, and the log line about it."""
+    with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
+        answer = web.get("/page/id", **headers)
+    [line] = [line for line in lines if line["event"] == "request_finished"]
+    return answer, line
 
 
-@pytest.mark.parametrize("given", ["", "short", "x" * 65, "has space in it", "new\nline-forged", "<script>alert()"])
-def test_j3_any_other_request_id_is_replaced(web, given):
-    answer = web.get("/page/id", HTTP_X_REQUEST_ID=given)
+@pytest.mark.parametrize("given", ["1", "abcd1234", "A_b-" * 16])
+def test_the_request_id_is_made_here_and_a_harmless_one_of_the_caller_stands_beside_it(web, given):
+    answers = [finished(web, HTTP_X_REQUEST_ID=given) for _ in range(2)]
+    for answer, line in answers:
+        assert re.fullmatch(r"[0-9a-f]{32}", answer["X-Request-ID"])
+        assert answer["X-Request-ID"] == answer.json()["id"] == line["request_id"]
+        assert line["client_request_id"] == given
+    assert answers[0][0]["X-Request-ID"] != answers[1][0]["X-Request-ID"]
+
+
+@pytest.mark.parametrize("given", ["", "x" * 65, "has space in it", "new\nline-forged", "<script>alert()"])
+def test_j3_any_other_request_id_is_dropped(web, given):
+    answer, line = finished(web, HTTP_X_REQUEST_ID=given, HTTP_X_CORRELATION_ID="theirs\nforged")
     assert answer["X-Request-ID"] == answer.json()["id"] != given
-    assert re.fullmatch(r"[0-9a-f]{32}", answer["X-Request-ID"])
+    assert "client_request_id" not in line
+    assert "theirs" not in json.dumps(line)
+
+
+def test_the_callers_id_ends_with_its_request(web):
+    finished(web, HTTP_X_REQUEST_ID="first-caller")
+    assert "client_request_id" not in finished(web)[1]
 
 
 def test_each_request_is_logged_once_without_query_and_token(web):

@@ -15,9 +15,14 @@ from django.db import OperationalError, ProgrammingError
 from zcplatform.lib.actors import OPERATOR
 from zcplatform.lib.errors import Misconfigured, ZCError
 from zcplatform.lib.redact import handling
+from zcplatform.lib.terminal import SafeStreams, visible_json
 
 
-class PlatformCommand(BaseCommand):
+class SafeCommand(SafeStreams, BaseCommand):  # type: ignore[misc]  # attributes there, properties here
+    """A command whose output is harmless to a terminal: the base of all of ours."""
+
+
+class PlatformCommand(SafeCommand):
     """Maps the platform's errors to one line on stderr and an exit code, and prints ``--json``.
 
     Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted; ``exit_codes`` has others by error type.
@@ -74,7 +79,7 @@ class PlatformCommand(BaseCommand):
         raise NotImplementedError
 
     def print_json(self, value: Any) -> None:
-        self.stdout.write(json.dumps(value, indent=2, default=str, ensure_ascii=False))
+        self.stdout.write(visible_json(json.dumps(value, indent=2, default=str, ensure_ascii=False)))
 
     def write_file(self, path: Path, text: str) -> None:
         """Write what ``--output`` asks for; CommandError when the file can't be written."""

@@ -34,10 +34,9 @@ class Command(PlatformCommand):
             telling.end()
         if not made.wrapped:
             self.stderr.write(
-                self.style.WARNING(
-                    "The archive holds the vault's key unwrapped: whoever reads it reads every secret. "
-                    "Keep it where nobody else can, or set ZCPLATFORM_VAULT_PASSPHRASE_FILE."
-                )
+                "The archive holds the vault's key unwrapped: whoever reads it reads every secret. "
+                "Keep it where nobody else can, or set ZCPLATFORM_VAULT_PASSPHRASE_FILE.",
+                self.style.WARNING,
             )
         if options["json"]:
             self.print_json(asdict(made))

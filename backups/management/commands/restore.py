@@ -60,7 +60,7 @@ class Command(PlatformCommand):
         if restored.migrated:
             self.stdout.write(f"It was older: {count(len(restored.migrated), 'migration')} applied.")
         if restored.unreadable:
-            self.stderr.write(self.style.WARNING(f"{count(restored.unreadable, 'secret')} in it can't be opened."))
+            self.stderr.write(f"{count(restored.unreadable, 'secret')} in it can't be opened.", self.style.WARNING)
         if not options["verify_only"]:
             self.stdout.write(
                 "The earlier state is kept until serve has started; until then restore --undo brings it back.\n"

@@ -45,7 +45,7 @@ class Command(PlatformCommand):
         for d in differences:
             self.stdout.write(f"{d.slug or d.tenant or '-':<30} {d.what:<24} {d.action} {d.detail}".rstrip())
         for line in failed:
-            self.stderr.write(self.style.ERROR(line))
+            self.stderr.write(line, self.style.ERROR)
         verb = "found" if options["dry_run"] else "settled"
         self.stdout.write(f"{count(len(differences), 'difference')} {verb}" if differences else "nothing differs")
         return None

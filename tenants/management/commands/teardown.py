@@ -39,7 +39,7 @@ class Command(PlatformCommand):
             deleted, removed = count(len(ended) - len(failed), "tenant"), count(len(networks), "network")
             self.stdout.write(f"{deleted} deleted, {removed} removed")
         for line in failed:
-            self.stderr.write(self.style.ERROR(line))
+            self.stderr.write(line, self.style.ERROR)
         return not failed
 
 

@@ -140,7 +140,8 @@ class TestRepair:
     def test_an_unknown_route_among_ours_is_removed(self, caddy):
         sync(make_route("acme"))
         name = next(iter(caddy.config("/apps/http/servers")))
-        path = f"/config/apps/http/servers/{name}/routes/1/handle/2/routes/0"
+        last = len(caddy.server()["routes"][1]["handle"]) - 1
+        path = f"/config/apps/http/servers/{name}/routes/1/handle/{last}/routes/0"
         alien = {"@id": "zc-alien", "handle": [{"handler": "static_response", "body": "alien"}]}
         assert caddy.admin("PUT", path, alien).status_code == 200
         assert caddy.get("alien.localhost")[1] == b"alien"

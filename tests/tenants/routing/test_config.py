@@ -132,7 +132,7 @@ def test_d11_the_platform_stands_first_and_the_fallback_last():
     assert platform["match"] == [{"host": ["api.example.test", "example.test"]}]
     assert tenants["@id"] == "zc-tenants-abcdef0123"
     assert "match" not in fallback
-    assert fallback["handle"][0]["status_code"] == 404
+    assert fallback["handle"][-1]["status_code"] == 404
 
 
 def test_a_route_without_public_paths_leads_nowhere_and_the_door_is_common_to_all():
@@ -221,3 +221,11 @@ def test_caddy_gives_up_an_idle_connection_before_the_web_closes_it():
     assert len(proxies) >= 2
     assert {proxy["transport"]["keep_alive"]["idle_timeout"] for proxy in proxies} == {"2s"}
     assert gunicorn_conf.keepalive >= 5
+
+
+def test_every_proxy_to_an_agent_takes_the_cookies_away_in_both_directions():
+    agents = [part for part in parts(build_route(SITE, make_route("acme"))) if "upstreams" in part]
+    assert agents
+    for proxy in agents:
+        assert "Cookie" in proxy["headers"]["request"]["delete"]
+        assert proxy["headers"]["response"] == {"delete": ["*"]}

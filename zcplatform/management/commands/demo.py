@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from zcplatform import demo
+from zcplatform.lib.commands import SafeCommand
 from zcplatform.lib.errors import ZCError
 
 
-class Command(BaseCommand):
+class Command(SafeCommand):
     help = "Bring up a whole platform with two tenants, and take it down again."
     requires_system_checks: list[str] = []
 

@@ -26,6 +26,7 @@ class Command(PlatformCommand):
 
     def _tell(self, finding: Finding) -> None:
         style = {"ok": self.style.SUCCESS, "warning": self.style.WARNING, "error": self.style.ERROR}[finding.level]
-        self.stdout.write(f"{style(MARKS[finding.level])} {finding.check:<10} {finding.what}")
+        self.stdout.write(MARKS[finding.level], style, ending=" ")
+        self.stdout.write(f"{finding.check:<10} {finding.what}")
         if finding.todo:
             self.stdout.write(f"{'':<13}→ {finding.todo}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import connections
 
 from monitoring.heartbeats import CLUSTERS
@@ -15,6 +15,7 @@ from tenants.egress.upkeep import guards_networks
 from tenants.routing.addresses import listen_address
 from zcplatform import leader, programs, schedules, startup
 from zcplatform.lib import swap
+from zcplatform.lib.commands import SafeCommand
 from zcplatform.lib.errors import Misconfigured, ZCError
 from zcplatform.supervisor import Supervisor
 from zcplatform.ticker import Duty, Ticker
@@ -22,7 +23,7 @@ from zcplatform.ticker import Duty, Ticker
 log = logging.getLogger(__name__)
 
 
-class Command(BaseCommand):
+class Command(SafeCommand):
     help = (
         "Run the web, the workers and, where it is ours to run, the router. Ends within 30 s of SIGTERM; a second "
         "signal ends it at once. Exit codes: 0 ended as asked, 2 refused to start."
