@@ -15,6 +15,7 @@ from django.db.models import Q
 from tenants.models_changes import ConfigRevision as ConfigRevision
 from tenants.models_changes import Invitation as Invitation
 from tenants.querysets import RunQuerySet, TenantQuerySet
+from tenants.records import Event as Event
 from tenants.records import JobResult, UsageHour, UsageSource  # noqa: F401 - Django looks for models here
 from tenants.runtimes.base import Handle
 from tenants.states import (
@@ -386,19 +387,3 @@ class StepRecord(models.Model):
 
     def __str__(self) -> str:
         return self.name
-
-
-class Event(models.Model):
-    """One row of the outbox, written in the transaction of the change it tells of. The key is the sequence number."""
-
-    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, null=True, related_name="events")
-    type = models.CharField(max_length=64)
-    data = models.JSONField(default=dict)
-    created_at = models.DateTimeField(default=clock.now)
-
-    class Meta:
-        db_table = "events"
-        indexes = [models.Index(fields=["tenant", "id"], name="event_of_tenant")]
-
-    def __str__(self) -> str:
-        return f"#{self.pk} {self.type}"

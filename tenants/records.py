@@ -71,3 +71,19 @@ class JobResult(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name}: {'ok' if self.ok else 'failed'}"
+
+
+class Event(models.Model):
+    """One row of the outbox, written in the transaction of the change it tells of. The key is the sequence number."""
+
+    tenant = models.ForeignKey("tenants.Tenant", on_delete=models.CASCADE, null=True, related_name="events")
+    type = models.CharField(max_length=64)
+    data = models.JSONField(default=dict)
+    created_at = models.DateTimeField(default=clock.now)
+
+    class Meta:
+        db_table = "events"
+        indexes = [models.Index(fields=["tenant", "id"], name="event_of_tenant")]
+
+    def __str__(self) -> str:
+        return f"#{self.pk} {self.type}"
