@@ -19,7 +19,7 @@ def probe(tenant: Tenant) -> bool:
     """True when the agent answers its health path, within two seconds, as a healthy one of its kind does."""
     kind = agent_kind(tenant.agent_kind)
     url = f"http://{tenant.node.address}:{tenant.port}{kind.health_path}"
-    answer = contained(lambda: asyncio.run(_ask(url)), None, what="agent can't be asked", tenant=tenant.slug)
+    answer = contained(lambda: asyncio.run(_ask(url)), None, what="agent can't be asked", port=tenant.port)
     return answer is not None and is_healthy(tenant.agent_kind, *answer)
 
 

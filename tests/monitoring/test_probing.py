@@ -96,3 +96,11 @@ def test_a_redirect_is_not_followed(listeners):
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENETUNREACH, errno.EADDRNOTAVAIL])
 def test_what_this_host_lacks_is_not_the_agents_failure(number):
     assert probing._why(OSError(number, os.strerror(number))) == "ours"
+
+
+def test_whatever_goes_wrong_in_the_asking_is_that_agents_and_no_others(listeners):
+    well = listeners.open()
+    nowhere = [(1, None), (2, "http://["), (3, "http://127.0.0.1:99999/"), (well, f"http://127.0.0.1:{well}/")]
+    found = probing.ask(nowhere, lambda _key, answer: answer)
+    assert [found[key].error for key in (1, 2, 3)] == ["broken"] * 3
+    assert found[well] == Answer(200, b"{}")

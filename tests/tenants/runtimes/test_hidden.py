@@ -25,7 +25,7 @@ UID = 64_321
 MB = 1_000_000
 # As root, since the interpreter may lie where nobody else gets to; what is needed is loaded before.
 BECOME = f"""
-import ctypes, mmap, os, signal, sys, threading
+import ctypes, os, signal, sys, threading
 libc = ctypes.CDLL(None); os.setgroups([]); os.setresgid({UID}, {UID}, {UID}); os.setresuid({UID}, {UID}, {UID})
 libc.prctl(4, 1, 0, 0, 0)
 """
@@ -35,9 +35,11 @@ import os, sys
 file = open(sys.argv[1], "wb"); os.unlink(sys.argv[1]); file.write(b"x" * {5 * MB}); file.flush()
 """
 MAPPED = f"""
-import mmap, os, sys
+import os, sys
 file = open(sys.argv[1], "w+b"); file.write(b"x" * {5 * MB}); file.flush(); os.unlink(sys.argv[1])
-kept = mmap.mmap(file.fileno(), 0); file.close()
+libc.mmap.restype = ctypes.c_void_p
+assert libc.mmap(None, ctypes.c_size_t({5 * MB}), 1, 1, file.fileno(), ctypes.c_long(0)) != ctypes.c_void_p(-1).value
+file.close()  # Python's own mmap would keep a descriptor of it
 """
 IN_MEMORY = f"""
 import os
