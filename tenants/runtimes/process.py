@@ -14,7 +14,7 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -31,6 +31,7 @@ from tenants.runtimes.base import (
     EngineInfo,
     ExecResult,
     Handle,
+    Happening,
     LogPart,
     Observed,
     Placement,
@@ -169,6 +170,10 @@ class ProcessRuntime:
             if run.record() and not run.ours():
                 return ()
             return [Stray(tenant, str(trace)) for trace in self._end_rest(run, uid)]
+
+    def watch(self) -> Iterator[Happening | None]:
+        """No engine: the sweep looks, and the keeper itself starts what ends."""
+        return iter(())
 
     @staticmethod
     def _end_rest(run: RunDir, uid: int | None, *, grace_s: float = 0) -> Sequence[traces.Trace]:
