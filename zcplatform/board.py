@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 
-BUSY, IDLE = "busy", "idle"
+BUSY, IDLE = "busy", "idle"  # of one length: see _write
 
 
 class Board:
@@ -35,13 +36,21 @@ class Board:
         signals.pre_execute.connect(self._busy, weak=False)
         signals.post_execute_in_worker.connect(self._idle, weak=False)
 
+    def check(self) -> None:
+        """OSError where the workers could not write, on a full disk for instance: then their silence says nothing."""
+        probe = self.folder / "probe"
+        try:
+            self._put(probe, IDLE)
+        finally:
+            probe.unlink(missing_ok=True)
+
     def busy(self) -> int:
         """How many living workers have a task."""
-        return sum(1 for path in self._alive() if path.read_text() == BUSY)
+        return sum(1 for path in self._alive() if _read(path) == BUSY)
 
     def changed_at(self) -> float:
         """When a worker last began or ended a task, in seconds of the file system's clock; 0 before the first."""
-        return max((path.stat().st_mtime for path in self._alive()), default=0.0)
+        return max(map(_written_at, self._alive()), default=0.0)
 
     def _alive(self) -> list[Path]:
         alive = []
@@ -49,14 +58,36 @@ class Board:
             if Path("/proc", path.name).exists():
                 alive.append(path)
             else:
-                path.unlink(missing_ok=True)  # recycled or killed
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)  # recycled or killed
         return alive
 
     def _write(self, state: str) -> None:
-        (self.folder / str(os.getpid())).write_text(state)
+        """Over what stands there, which has the same length and so takes no room. A board that can't be written is
+        never worth the task: the supervisor finds that out by itself (``check``)."""
+        with suppress(OSError):
+            self._put(self.folder / str(os.getpid()), state)
+
+    @staticmethod
+    def _put(path: Path, text: str) -> None:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
 
     def _busy(self, **_: Any) -> None:
         self._write(BUSY)
 
     def _idle(self, **_: Any) -> None:
         self._write(IDLE)
+
+
+def _read(path: Path) -> str:
+    with suppress(OSError):
+        return path.read_text()
+    return ""
+
+
+def _written_at(path: Path) -> float:
+    with suppress(OSError):
+        return path.stat().st_mtime
+    return 0.0

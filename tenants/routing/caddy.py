@@ -13,8 +13,9 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from django.conf import settings
 
@@ -101,16 +102,25 @@ def _bring_to(desired: Callable[[], Sequence[Route]], site: Site, admin: CaddyAd
 @contextmanager
 def _turn() -> Iterator[None]:
     """Wait for the other writers of this host, but at most 5 s: it is If-Match that keeps them apart."""
+    with ExitStack() as held:
+        with suppress(OSError):  # on a full disk there may be no room for the file: then nobody waits
+            _wait(held.enter_context(_lock_file()))
+        yield
+
+
+def _lock_file() -> TextIO:
     folder = Path(settings.HOME) / "run"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (folder / "router.lock").open("a") as file:
-        for _ in range(round(TURN_S / TURN_STEP_S)):
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                time.sleep(TURN_STEP_S)
-        yield
+    return (folder / "router.lock").open("a")
+
+
+def _wait(file: TextIO) -> None:
+    for _ in range(round(TURN_S / TURN_STEP_S)):
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(TURN_STEP_S)
+    return None
 
 
 def current_site() -> Site:
