@@ -51,7 +51,8 @@ class DirectFolders:
             _sweep(config, files)  # first: it may be what fills the disk
             with _blamed_on_the_owner(config, files):
                 for name, content in files.items():
-                    _replace(config, _checked(name), content, uid)
+                    if not _is_already(config, _checked(name), content, uid):
+                        _replace(config, name, content, uid)
             _sweep(config, files)
             os.fsync(config)
 
@@ -194,6 +195,19 @@ def _checked(name: str) -> str:
     if not _FILE_NAME.fullmatch(name) or name in (".", "..") or name.endswith(".tmp"):
         raise RunFailed("A file of a tenant's folder has a plain name.", type="folder_failed")
     return name
+
+
+def _is_already(folder: int, name: str, content: bytes, uid: int) -> bool:
+    """Whether the file is as it would be written: then it needs no room on the disk."""
+    try:
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        owner = uid if os.geteuid() == 0 else os.geteuid()
+        as_written = (stat.S_ISREG(found.st_mode), stat.S_IMODE(found.st_mode), found.st_uid, found.st_nlink)
+        return (
+            as_written == (True, 0o400, owner, 1) and found.st_size == len(content) and _read(folder, name) == content
+        )
+    except OSError:
+        return False
 
 
 def _replace(folder: int, name: str, content: bytes, uid: int) -> None:

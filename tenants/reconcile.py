@@ -148,6 +148,21 @@ def sweep() -> int:
     return total + len(sync_routes())
 
 
+def look_at(node_id: int, public_ids: Iterable[str], agents: Iterable[str]) -> int:
+    """Compare some tenants with the world in every respect, because something happened to them or to the agents with
+    these handles' ids; returns how many differences were acted on. What a run is about is left to it."""
+    node = Node.objects.get(pk=node_id)
+    runtime, wanted, ids = runtime_for(node), set(public_ids), set(agents)
+    total = 0
+    for tenant in _settled(node):
+        public_id = str(tenant.public_id)
+        if public_id in wanted or (tenant.handle and tenant.handle["id"] in ids):
+            found = _seen_safely(runtime, tenant, runtime.find(public_id), thorough=True)
+            act(node, found)
+            total += len(found)
+    return total
+
+
 def _sweep_node(node: Node) -> int:
     """A node that can't be looked at keeps no other from being looked at, nor the routes."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tenants import reconcile, trash
 from tenants.models import Run
+from tenants.provisioning import leases
 from tenants.provisioning.plans import PROCEDURE
 from tenants.provisioning.runner import execute
 from tenants.queue import enqueue
@@ -15,6 +16,7 @@ def execute_run(run_id: int) -> bool:
 
 def enqueue_due_runs() -> int:
     """Tell the queue of runs that are due: parked ones whose time has come, and those whose worker died."""
+    leases.free_of_dead()
     due = list(Run.objects.due_for_queue().values_list("pk", flat=True)[:200])
     for run_id in due:
         enqueue(run_id)
@@ -23,6 +25,10 @@ def enqueue_due_runs() -> int:
 
 def reconcile_sweep() -> int:
     return reconcile.sweep()
+
+
+def look_at(node_id: int, tenants: list[str], agents: list[str]) -> int:
+    return reconcile.look_at(node_id, tenants, agents)
 
 
 def sync_routes() -> int:

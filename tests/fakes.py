@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -28,6 +28,7 @@ from tenants.runtimes.base import (
     EngineInfo,
     ExecResult,
     Handle,
+    Happening,
     Holder,
     LogPart,
     Observed,
@@ -254,6 +255,9 @@ class FakeRuntime:
     def strays(self, owners: Mapping[int, str]) -> list[Stray]:
         self._called("strays")
         return [Stray(tenant, what) for tenant, what in self.engine.strays]
+
+    def watch(self) -> Iterator[Happening | None]:
+        return iter(())
 
     def end_strays(self, tenant: str, uid: int | None) -> list[Stray]:
         self._called("end_strays", tenant)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,13 @@ VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 DOOR = "door"
 REFUSED = "refused"
 """Too many headers, a body too large or too slow: answered before it is known what was asked for."""
+FILE_SIZE = 4 * 1_048_576
+"""Bytes: some 1,800 different combinations of method, route and status; far more than there are."""
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 disable_created_metrics()  # the files of several processes know no such time either
 _registry = CollectorRegistry()
+_reserved: set[int] = set()
 _durations = Histogram(
     "zcplatform_http_request_duration_seconds",
     "From a request's arrival to the head of its answer.",
@@ -54,8 +58,28 @@ class TimingMiddleware:
 
 
 def observe(method: str, route: str, status: int, seconds: float) -> None:
-    """Count one request."""
-    _durations.labels(method if method in _METHODS else "other", route, str(status)).observe(seconds)
+    """Count one request. What can't be counted is served all the same."""
+    with suppress(OSError, ValueError):
+        if VARIABLE in os.environ:
+            _reserve(os.getpid())
+        _durations.labels(method if method in _METHODS else "other", route, str(status)).observe(seconds)
+
+
+def _reserve(pid: int) -> None:
+    """Room on the disk for all that this process will count, before prometheus-client maps its file into memory: it
+    would leave the file sparse, and a page that the full disk has no room for is a SIGBUS, the end of the process."""
+    if pid in _reserved:
+        return
+    path = Path(os.environ[VARIABLE]) / f"histogram_{pid}.db"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(descriptor, 0, FILE_SIZE)
+    except OSError:
+        path.unlink(missing_ok=True)  # else it would be taken for what it is: too small
+        raise
+    finally:
+        os.close(descriptor)
+    _reserved.add(pid)
 
 
 def timed(method: str, send: Any, route: str) -> Any:

@@ -12,6 +12,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -97,7 +98,8 @@ class Handler(logging.StreamHandler):
     def handleError(self, record: logging.LogRecord) -> None:
         where = f"{record.module}:{record.lineno}"
         line = {"level": "error", "event": "log_failed", "logger": record.name, "where": where}
-        print(json.dumps(line), file=sys.stderr)  # noqa: T201
+        with suppress(OSError, ValueError):  # a full disk behind stderr, or none: a line is not worth the work
+            print(json.dumps(line), file=sys.stderr)  # noqa: T201
 
 
 def scrub_shapes(text: str) -> str:

@@ -25,7 +25,8 @@ START_S = 300.0  # until its first task; a start takes seconds, but a minute and
 
 
 class Pulse:
-    """The pulse of one cluster of ``workers`` workers. ``ask`` may raise what the database raises."""
+    """The pulse of one cluster of ``workers`` workers. ``ask`` may raise what the database raises, and OSError: a
+    cluster whose workers can't write to their board can't be judged by it."""
 
     def __init__(self, cluster: str, workers: int, board: Board) -> None:
         self.cluster, self.workers, self.board = cluster, workers, board
@@ -41,6 +42,7 @@ class Pulse:
     def ask(self) -> None:
         """Note what has happened since the last call, and see to it that something waits to be taken up."""
         waiting_since, self._waiting_since = self._waiting_since, None  # what can't be asked can't be judged
+        self.board.check()
         heartbeats.note_late(self._late())
         waiting = heartbeats.is_waiting(self.cluster)
         if self._has_moved():

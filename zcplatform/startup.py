@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sqlite3
 from contextlib import closing
@@ -21,13 +22,31 @@ from backups.folder import archives
 from zcplatform.lib import serve_lock
 from zcplatform.lib.errors import Misconfigured
 
+ROOM = 1_048_576
+"""Bytes that must be free on the disk of the home: locks, the first files of each program, a transaction or two."""
+
 
 def check() -> None:
-    """Misconfigured when a key is missing, the database is lost, damaged, older or newer than the code, or a system
-    check fails."""
-    for problem in (_missing_keys, lost_database, unapplied_migrations, newer_migrations, _failing_checks):
+    """Misconfigured when the disk is full, a key is missing, the database is lost, damaged, older or newer than the
+    code, or a system check fails."""
+    for problem in (_full_disk, _missing_keys, lost_database, unapplied_migrations, newer_migrations, _failing_checks):
         if message := problem():
             raise Misconfigured(message)
+
+
+def _full_disk() -> str:
+    """First of all: on a full disk the database can't even be opened, and would be taken for damaged."""
+    home = Path(settings.HOME)
+    free = os.statvfs(home)
+    if (room := free.f_bavail * free.f_frsize) < ROOM:
+        return f"The disk of {home} is full ({room // 1024} kB are free). Make room, then start again."
+    return ""
+
+
+def why_unwritable(error: OSError | DatabaseError) -> str:
+    """A write that failed during the start, in one line."""
+    path = getattr(error, "filename", None) or settings.HOME
+    return f"Can't write below {path}: {getattr(error, 'strerror', None) or error}. Mend that, then start again."
 
 
 def _missing_keys() -> str:

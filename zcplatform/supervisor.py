@@ -34,11 +34,11 @@ class Child:
 
     def start(self) -> None:
         """Must be called from the main thread: the kernel ties the child to the thread that started it."""
+        self.ready, self.started_at = False, time.monotonic()
         self.program.prepare()
         if self.program.pulse:
             self.program.pulse.reset()
         leashed = [sys.executable, "-I", "-S", str(Path(leash.__file__)), str(os.getpid()), *self.program.argv]
-        self.ready, self.started_at = False, time.monotonic()
         self.process = subprocess.Popen(leashed, env=self.program.env, stdin=subprocess.DEVNULL, process_group=0)
 
     def has_ended(self) -> bool:
@@ -46,6 +46,12 @@ class Child:
         if self.process is None:
             return True
         return os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+    def has_become_ready(self) -> bool:
+        """True once; a file that can't be read just now tells nothing."""
+        with suppress(OSError):
+            return not self.ready and self.program.is_ready()
+        return False
 
     def ask_to_end(self) -> None:
         """SIGTERM to the first process only: a cluster's others would drop their work instead of finishing it."""
@@ -106,13 +112,21 @@ class Supervisor:
         for child in self.children:
             if child.process is None:
                 if time.monotonic() >= child.start_at:
-                    child.start()
+                    self._start(child)
             elif child.has_ended():
                 self._restart(child, "has ended")
             elif child.program.pulse and child.program.pulse.is_silent():
                 self._restart(child, "has fallen silent")
-            elif not child.ready and child.program.is_ready():
+            elif child.has_become_ready():
                 self._became_ready(child)
+
+    def _start(self, child: Child) -> None:
+        """What one program lacks, such as room on the disk for its first file, is never the end of the others."""
+        try:
+            child.start()
+        except Exception as error:
+            delay = child.back_off()
+            log.error("%s could not be started: %s; trying again in %.0f s", child.program.name, error, delay)
 
     def _restart(self, child: Child, why: str) -> None:
         child.kill()

@@ -15,7 +15,7 @@ from django.db import close_old_connections, transaction
 from audit.services import Target, record
 from tenants.egress.policy import Policy
 from zcplatform.lib.actors import SYSTEM
-from zcplatform.lib.private_files import replace_private
+from zcplatform.lib.private_files import keep_private
 
 log = logging.getLogger(__name__)
 WINDOW_S = 3_600.0
@@ -39,6 +39,7 @@ class Ledger:
     def __init__(self) -> None:
         self.tenants: dict[str, Counts] = {}
         self._told: dict[str, tuple[float, set[str]]] = {}
+        self._failing = False
 
     def of(self, tenant: str) -> Counts:
         return self.tenants.setdefault(tenant, Counts())
@@ -56,9 +57,17 @@ class Ledger:
         return True
 
     def write(self) -> None:
-        """Leave the counters where other processes find them."""
+        """Leave the counters where other processes find them. Where that can't be done the log says so, once: no
+        connection is worth less than its count."""
         rows = {tenant: asdict(counts) for tenant, counts in self.tenants.items()}
-        replace_private(stats_file(), json.dumps(rows, sort_keys=True).encode())
+        try:
+            keep_private(stats_file(), json.dumps(rows, sort_keys=True).encode())
+        except OSError as error:
+            if not self._failing:
+                log.warning("the proxy's counters can't be written", extra={"error": str(error)})
+            self._failing = True
+        else:
+            self._failing = False
 
 
 def stats_file() -> Path:

@@ -8,8 +8,6 @@ back. A step that fails for good is undone together with those before it, in rev
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import threading
 import time
 import uuid
@@ -22,6 +20,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from tenants.models import Run, StepRecord
+from tenants.provisioning import leases
 from tenants.provisioning import procedure as procedures
 from tenants.provisioning.procedure import ERROR_CAP, Context, LeaseLost, Park, Procedure, Rewind, Step
 from tenants.provisioning.undo import undo
@@ -42,7 +41,7 @@ MAX_INTERRUPTIONS = 5
 
 def execute(run_id: int, procedure: Procedure) -> bool:
     """Claim the run and drive it as far as it goes now. False when somebody else has it or it is not due."""
-    owner = f"{socket.gethostname()[:40]}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+    owner = leases.owner(uuid.uuid4().hex[:8])
     before = Run.objects.filter(pk=run_id).values_list("status", flat=True).first()
     epoch = claims.claim(
         Run.objects.claimable(),

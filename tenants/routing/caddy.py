@@ -103,7 +103,7 @@ def _bring_to(desired: Callable[[], Sequence[Route]], site: Site, admin: CaddyAd
 def _turn() -> Iterator[None]:
     """Wait for the other writers of this host, but at most 5 s: it is If-Match that keeps them apart."""
     with ExitStack() as turn:
-        with suppress(locks.Busy):
+        with suppress(locks.Busy, OSError):  # on a full disk there may be no room for the file: then nobody waits
             file = locks.take(run_folder(Path(settings.HOME)) / "router.lock", wait_s=TURN_S)
             turn.callback(os.close, file)
         yield

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -122,6 +122,15 @@ class Stray:
 
     tenant: str
     what: str
+
+
+@dataclass(frozen=True, order=True)
+class Happening:
+    """Something was done to an agent, perhaps by ourselves: to that of ``tenant`` (its public id), or where the engine
+    tells only that, to the one whose handle's id is ``agent``."""
+
+    tenant: str = ""
+    agent: str = ""
 
 
 @dataclass(frozen=True)
@@ -270,6 +279,11 @@ class Runtime(Protocol):
     def end_strays(self, tenant: str, uid: int | None) -> Sequence[Stray]:
         """End all of the tenant that ``strays`` would tell, and return it. What the known agent is made of stays while
         that runs. DependencyTimeout when some of it does not end."""
+
+    def watch(self) -> Iterator[Happening | None]:
+        """What happens to agents from now on, as the engine tells it; None whenever it had nothing to tell for a while.
+        Ends when the engine ends it, at once where none tells anything. DependencyDown or DependencyTimeout when the
+        connection breaks."""
 
     def measure(self, handles: Sequence[Handle]) -> Mapping[str, Reading]:
         """What each of these agents uses now, by the handle's id; one that does not run is left out. Cheap enough to

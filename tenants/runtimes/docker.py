@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,6 +14,7 @@ from django.conf import settings
 from tenants.egress import firewall
 from tenants.folders import DirectFolders
 from tenants.runtimes import (
+    docker_events,
     docker_exec,
     docker_hardening,
     docker_helper,
@@ -33,6 +34,7 @@ from tenants.runtimes.base import (
     ExecResult,
     FolderKeeper,
     Handle,
+    Happening,
     Holder,
     LogPart,
     Observed,
@@ -147,6 +149,9 @@ class DockerRuntime:
     def strays(self, owners: Mapping[int, str]) -> Sequence[Stray]:
         """The engine keeps the labels: ``list`` tells all that bears them, whatever we have lost."""
         return ()
+
+    def watch(self) -> Iterator[Happening | None]:
+        return docker_events.follow(self.engine)
 
     def end_strays(self, tenant: str, uid: int | None) -> Sequence[Stray]:
         return ()

@@ -13,7 +13,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -30,6 +30,7 @@ from tenants.runtimes.base import (
     EngineInfo,
     ExecResult,
     Handle,
+    Happening,
     Holder,
     LogPart,
     Observed,
@@ -176,6 +177,10 @@ class ProcessRuntime:
             if run.record() and not run.ours():
                 return ()
             return [Stray(tenant, str(trace)) for trace in self._end_rest(run, uid)]
+
+    def watch(self) -> Iterator[Happening | None]:
+        """No engine: the sweep looks, and the keeper itself starts what ends."""
+        return iter(())
 
     @staticmethod
     def _end_rest(run: RunDir, uid: int | None, *, grace_s: float = 0) -> Sequence[traces.Trace]:

@@ -42,6 +42,9 @@ class Log:
 
     def open(self):
         self.descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self.measure()
+
+    def measure(self):
         self.room = self.size - os.fstat(self.descriptor).st_size
 
     def write(self, data):
@@ -56,14 +59,16 @@ class Log:
             pass
 
     def rotate(self):
-        os.close(self.descriptor)
+        """The next file is there before the old one is let go: where the disk has no room for it, nothing changes."""
+        following = os.open(f"{self.path}.next", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
         for number in range(self.files - 1, 0, -1):
             older = f"{self.path}.{number - 1}" if number > 1 else self.path
             if os.path.exists(older):
                 os.replace(older, f"{self.path}.{number}")
-        if self.files == 1:
-            os.unlink(self.path)
-        self.open()
+        os.replace(f"{self.path}.next", self.path)
+        os.dup2(following, self.descriptor, inheritable=False)
+        os.close(following)
+        self.measure()
 
 
 class Keeper:

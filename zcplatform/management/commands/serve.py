@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
-from django.db import connections
+from django.db import DatabaseError, connections
 
 from monitoring.heartbeats import CLUSTERS
 from tenants.egress.upkeep import guards_networks
 from tenants.routing.addresses import listen_address
 from zcplatform import leader, programs, schedules, startup
+from zcplatform.engine_watch import HAND_ON_EVERY_S, EngineWatch
 from zcplatform.lib import swap
 from zcplatform.lib.commands import SafeCommand
 from zcplatform.lib.errors import Misconfigured, ZCError
@@ -47,8 +49,11 @@ class Command(SafeCommand):
             lead = leader.Lead() if "workers" in roles else None
             if lead:
                 lead.take(self._say)
+                schedules.ensure()
         except Misconfigured as error:
             raise CommandError(error.message, returncode=2) from error
+        except (OSError, DatabaseError) as error:
+            raise CommandError(startup.why_unwritable(error), returncode=2) from error
         self._run(wanted, lead)
         for lock in locks:
             lock.close()
@@ -70,10 +75,12 @@ class Command(SafeCommand):
 
     def _run(self, wanted: list[programs.Program], lead: leader.Lead | None) -> None:
         pulses = [program.pulse for program in wanted if program.pulse]
-        duties = [Duty("the lease on the workers", lead.renew, leader.RENEW_EVERY_S)] if lead else []
+        duties = []
+        if lead:
+            duties.append(Duty("the lease on the workers", lead.renew, leader.RENEW_EVERY_S))
+            duties.append(Duty("what the engines tell", EngineWatch().hand_on, HAND_ON_EVERY_S))
         ticker = Ticker(pulses, duties)
         if lead:
-            schedules.ensure()
             ticker.start()
         connections.close_all()
         try:
@@ -92,5 +99,7 @@ class Command(SafeCommand):
             log.exception("the state before the restore can't be deleted; the next start tries again")
 
     def _say(self, line: str) -> None:
-        self.stdout.write(line)
-        self.stdout.flush()
+        """Where standard output is a file, its disk may be full: no reason to end."""
+        with suppress(OSError):
+            self.stdout.write(line)
+            self.stdout.flush()

@@ -1,0 +1,103 @@
+"""Listens to what the engines tell, so that what is done to an agent behind our back is mended in seconds.
+
+A thread for each node that has an engine; what it hears is handed to the queue once a second, as tenants to look at.
+Where an engine tells nothing, or can't be reached, the sweep still finds everything, only later.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import defaultdict
+
+from django_q.tasks import async_task
+
+from tenants.models import Node
+from tenants.runtimes import runtime_for
+from tenants.runtimes.base import Happening
+from zcplatform.lib.errors import FaultError
+
+HAND_ON_EVERY_S = 1.0
+PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
+MOST = 1_000
+"""So many happenings of a node are kept between two turns; when there are more, all of it is looked at instead."""
+log = logging.getLogger(__name__)
+
+
+class Listener(threading.Thread):
+    """Follows one node's engine, for as long as the process lives."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(name=f"engine of {node.name}", daemon=True)
+        self.node = node
+        self.failing = False
+        self._heard: set[Happening] = set()
+        self._lost = False
+        self._lock = threading.Lock()
+
+    def run(self) -> None:
+        """Never ends by itself; after a break it has everything looked at, since it may have missed something."""
+        pause = PAUSE_S
+        while True:
+            began = time.monotonic()
+            try:
+                self._follow()
+            except Exception as error:
+                self._tell(error)
+                self._lost = True
+            pause = PAUSE_S if time.monotonic() - began > LONGEST_PAUSE_S else min(2 * pause, LONGEST_PAUSE_S)
+            time.sleep(pause if self.failing else PAUSE_S)
+
+    def _follow(self) -> None:
+        for happening in runtime_for(self.node).watch():
+            self.failing = False
+            if happening is not None:
+                self.add(happening)
+
+    def add(self, happening: Happening) -> None:
+        with self._lock:
+            self._heard.add(happening)
+            if len(self._heard) > MOST:
+                self._heard.clear()
+                self._lost = True
+
+    def take(self) -> tuple[list[Happening], bool]:
+        """What was heard since the last call, and whether something may have been missed."""
+        with self._lock:
+            heard, self._heard = sorted(self._heard), set()
+            lost, self._lost = self._lost and not self.failing, self._lost and self.failing
+        return heard, lost
+
+    def _tell(self, error: Exception) -> None:
+        if not self.failing:
+            text = error.message if isinstance(error, FaultError) else f"{type(error).__name__}: {error}"
+            log.warning("the engine's events can't be followed", extra={"node": self.node.name, "error": text})
+        self.failing = True
+
+
+class EngineWatch:
+    """All listeners. ``hand_on`` is a duty of the ticker."""
+
+    def __init__(self) -> None:
+        self.listeners: dict[int, Listener] = {}
+
+    def hand_on(self) -> None:
+        """Listen to nodes that are new, and have the workers look at what was heard."""
+        for node in Node.objects.exclude(state=Node.State.DISABLED).filter(runtime="docker"):
+            if node.pk not in self.listeners:
+                self.listeners[node.pk] = Listener(node)
+                self.listeners[node.pk].start()
+        for pk, listener in self.listeners.items():
+            heard, lost = listener.take()
+            if lost:
+                async_task("tenants.tasks.reconcile_sweep", cluster="sweeps", task_name="sweep")
+            elif heard:
+                self._look_at(pk, heard)
+
+    @staticmethod
+    def _look_at(node: int, heard: list[Happening]) -> None:
+        by: dict[str, list[str]] = defaultdict(list)
+        for happening in heard:
+            by["tenants" if happening.tenant else "agents"].append(happening.tenant or happening.agent)
+        async_task("tenants.tasks.look_at", node, by["tenants"], by["agents"], cluster="sweeps", task_name="look")
