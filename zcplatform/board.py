@@ -13,8 +13,6 @@ from typing import Any
 
 from django.conf import settings
 
-from zcplatform.lib.failpoints import failpoint
-
 NEW, BUSY, IDLE = "new", "busy", "idle"
 
 
@@ -63,7 +61,6 @@ class Board:
 
     def _new(self, **_: Any) -> None:
         self._write(NEW)
-        failpoint("worker.made")
 
     def _busy(self, **_: Any) -> None:
         self._write(BUSY)

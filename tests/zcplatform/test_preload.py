@@ -19,12 +19,13 @@ from tests.zcplatform.test_supervisor import status_of
 NOTE = """
 import os, sys
 
-def note(event, args):
-    if event == "import" and args[0] in ("zcplatform.urls", "monitoring.tasks"):
-        with open({path!r}, "a") as file:
-            print(args[0], os.getpid(), file=file)
+class Noting:
+    def find_spec(self, name, path=None, target=None):
+        if name in ("zcplatform.urls", "monitoring.tasks"):
+            with open({path!r}, "a") as file:
+                print(name, os.getpid(), file=file)
 
-sys.addaudithook(note)
+sys.meta_path.insert(0, Noting())
 """
 
 
