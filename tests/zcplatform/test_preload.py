@@ -93,6 +93,7 @@ def test_a_web_worker_that_is_lost_is_replaced_without_loading_anything_anew(not
 def test_the_workers_of_a_cluster_share_the_code_of_their_tasks(noted):
     home, notes = noted
     with home.serve("--no-web") as serve:
+        serve.wait_until_said("workers of runs: 2", "workers of sweeps: 3")
         wait_for(lambda: beaten(home) >= {"runs", "sweeps"}, "both clusters have done a task")
         mains = {("monitoring.tasks", str(serve.main_of(cluster))) for cluster in ("runs", "sweeps")}
         assert {who for who in notes() if who[0] == "monitoring.tasks"} == mains
