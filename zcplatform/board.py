@@ -1,4 +1,4 @@
-"""What the workers of a cluster are doing: one small file each, ``made``, ``busy`` or ``idle``, touched at every change.
+"""What the workers of a cluster do: one small file each, ``made``, ``busy`` or ``idle``, touched at every change.
 
 The supervisor reads it to tell a cluster that is at work from one that has fallen silent, and a task that takes its
 time from one that hangs. Files, not rows: the answer must not depend on the database that the question is about.
@@ -14,8 +14,6 @@ from typing import Any
 
 from django.conf import settings
 from django_q.utils import get_func_repr
-
-from zcplatform.lib.failpoints import failpoint
 
 NEW, BUSY, IDLE = "made", "busy", "idle"  # of one length: see _write
 
@@ -95,7 +93,6 @@ class Board:
 
     def _new(self, **_: Any) -> None:
         self._write(NEW)
-        failpoint("worker.made")
 
     def _busy(self, task: dict[str, Any], **_: Any) -> None:
         with suppress(OSError):

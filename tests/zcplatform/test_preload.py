@@ -19,12 +19,13 @@ from tests.zcplatform.test_supervisor import status_of
 NOTE = """
 import os, sys
 
-def note(event, args):
-    if event == "import" and args[0] in ("zcplatform.urls", "monitoring.tasks"):
-        with open({path!r}, "a") as file:
-            print(args[0], os.getpid(), file=file)
+class Noting:
+    def find_spec(self, name, path=None, target=None):
+        if name in ("zcplatform.urls", "monitoring.tasks"):
+            with open({path!r}, "a") as file:
+                print(name, os.getpid(), file=file)
 
-sys.addaudithook(note)
+sys.meta_path.insert(0, Noting())
 """
 
 
@@ -92,6 +93,7 @@ def test_a_web_worker_that_is_lost_is_replaced_without_loading_anything_anew(not
 def test_the_workers_of_a_cluster_share_the_code_of_their_tasks(noted):
     home, notes = noted
     with home.serve("--no-web") as serve:
+        serve.wait_until_said("workers of runs: 2", "workers of sweeps: 3")
         wait_for(lambda: beaten(home) >= {"runs", "sweeps"}, "both clusters have done a task")
         mains = {("monitoring.tasks", str(serve.main_of(cluster))) for cluster in ("runs", "sweeps")}
         assert {who for who in notes() if who[0] == "monitoring.tasks"} == mains

@@ -97,7 +97,7 @@ def test_a_cluster_that_was_just_started_gets_more_time(pulse, now):
 def test_a_start_lasts_until_the_first_task_and_not_until_the_first_worker_is_made(pulse, board, now):
     """Its workers may be there long before those who hand the work out."""
     pulse.ask()
-    write(board, "new", at=1)
+    write(board, "made", at=1)
     pulse.ask()
     now["now"] += START_S
     pulse.ask()
@@ -114,7 +114,7 @@ def test_workers_that_are_made_again_and_again_do_not_prolong_the_start(pulse, b
     pulse.ask()
     for at in range(1, 7):
         now["now"] += START_S / 6
-        write(board, "new", at=at)
+        write(board, "made", at=at)
         pulse.ask()
     assert not pulse.is_silent()
     now["now"] += 1
@@ -125,7 +125,7 @@ def test_a_cluster_that_has_worked_is_not_starting_when_its_workers_are_replaced
     write(board, "idle", at=1)
     pulse.ask()
     (board.folder / str(os.getpid())).unlink()
-    write(board, "new", at=2)
+    write(board, "made", at=2)
     pulse.ask()
     now["now"] += PATIENCE_S + 1
     pulse.ask()

@@ -126,19 +126,6 @@ def test_r18_a_lease_that_was_given_back_keeps_nobody_waiting(complete, settings
     leader.Lead().take(pytest.fail)
 
 
-def test_a_cluster_that_is_slow_to_start_is_left_to_start(tmp_path):
-    """Each worker needs several times the patience before it takes up its first task."""
-    home = Home(tmp_path)
-    home.env["ZC_FAILPOINT"] = "worker.made=sleep:8"
-    with home.serve("--no-web") as serve:
-        serve.wait_until_said(*READY)
-        mains = [serve.main_of(cluster) for cluster in ("runs", "sweeps")]
-        for cluster in ("runs", "sweeps"):
-            wait_for(home.give(cluster, f"slowly-{cluster}").exists, "it works")
-        assert [serve.main_of(cluster) for cluster in ("runs", "sweeps")] == mains
-        assert "fallen silent" not in serve.log.read_text()
-
-
 def test_r19_sigterm_finishes_what_is_under_way(home):  # on a home whose last serve was killed
     with home.serve("--no-web") as serve:
         serve.wait_until_said(*READY)
