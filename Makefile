@@ -24,7 +24,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo test lint screenshots bench chaos lock clean
+.PHONY: help install install-dev demo test test-all lint screenshots bench chaos lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ demo: $(VENV)/.run ## a working platform in one command: [RUNTIME=process|docker
 
 test: $(VENV)/.dev ## the test suite: [ARGS="tests/vault -k rotate"] [WORKERS=n, 0: no workers]
 	$(BIN)/pytest --numprocesses $(WORKERS) $(ARGS)
+
+test-all: $(VENV)/.dev ## the suite with all that is slow and every cell of the fault matrix: [ARGS=...] [WORKERS=n]
+	ZC_SLOW=1 ZC_CELLS=all $(BIN)/pytest --numprocesses $(WORKERS) $(ARGS)
 
 lint: $(VENV)/.dev ## ruff and mypy
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ test. What takes longest comes first, so that no worker is left with it at the e
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 from xdist.scheduler import LoadScopeScheduling
@@ -15,9 +16,12 @@ from xdist.scheduler import LoadScopeScheduling
 THE_HOSTS_NETWORK = ("tests/tenants/egress/test_probes.py", "tests/tenants/agents/test_real_agents.py")
 THE_HOSTS_NETWORK += ("tests/tenants/egress/test_firewall.py", "tests/zcplatform/test_engine_proxy.py")
 
+# Their many tests share a world that is soon made: it is made for each of so many parts.
+IN_PARTS = {"tests/faults/test_matrix.py": 8}
 # What begins first: in the order of their time, longest first.
 COSTLY = (
     *THE_HOSTS_NETWORK,
+    *IN_PARTS,
     "tests/zcplatform/test_upgrade.py",
     "tests/backups/test_restore.py",
     "tests/browser/test_stories.py",
@@ -48,6 +52,8 @@ def unit(nodeid: str) -> str:
     file = file_of(nodeid)
     if file in THE_HOSTS_NETWORK:
         return "the host's network"
+    if file in IN_PARTS:
+        return f"{file} {zlib.crc32(nodeid.encode()) % IN_PARTS[file]}"
     return nodeid if file in DEALT_OUT else file
 
 

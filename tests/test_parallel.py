@@ -108,7 +108,7 @@ def test_a_world_of_the_faults_begins_with_a_copy_of_what_was_migrated_once(tran
 
 
 def test_what_is_named_is_there_and_what_is_dealt_out_shares_nothing():
-    for path in {*parallel.COSTLY, *parallel.DEALT_OUT, *parallel.THE_HOSTS_NETWORK}:
+    for path in {*parallel.COSTLY, *parallel.DEALT_OUT, *parallel.IN_PARTS, *parallel.THE_HOSTS_NETWORK}:
         assert (ROOT / path).is_file(), path
     for path in parallel.DEALT_OUT:
         assert not re.search(r'scope="(module|class)"', (ROOT / path).read_text()), path

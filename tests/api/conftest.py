@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import timedelta
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
 from django.conf import settings
 from django.db import connection, transaction
-from django.test import Client
+from django.test import Client, override_settings
 
 from accounts import api_keys, logins, tokens
 from accounts.models import ApiKey, Role
@@ -24,8 +25,9 @@ from tenants.states import Status
 from tests import fakes, slot
 from tests.factories import MemberFactory, NodeFactory, PlanFactory, UserFactory
 from tests.tenants.test_channels import VALID
+from vault.services import create_keyring
 from zcplatform.lib import clock
-from zcplatform.lib.actors import OPERATOR
+from zcplatform.lib.actors import OPERATOR, SYSTEM
 from zcplatform.lib.redact import SecretStr
 
 KEY = "sk-canary-provider-0123456789"
@@ -82,25 +84,35 @@ def calm(settings, monkeypatch):
     permits.clear()
 
 
-@pytest.fixture
-def engine(settings):
-    """An engine of memory, and the node it serves."""
+@contextmanager
+def engine_of_memory():
     from tenants import runtimes
 
-    settings.RUNTIMES = {**settings.RUNTIMES, "fake": "tests.fakes.ServingRuntime"}
-    settings.RUNTIME = "fake"
-    runtimes._driver.cache_clear()
-    made = fakes.ENGINES["api"]
-    made.clear()
-    yield made
-    made.clear()
+    kinds = {**settings.RUNTIMES, "fake": "tests.fakes.ServingRuntime"}
+    with override_settings(RUNTIMES=kinds, RUNTIME="fake"):
+        runtimes._driver.cache_clear()
+        made = fakes.ENGINES["api"]
+        made.clear()
+        yield made
+        made.clear()
+
+
+@pytest.fixture
+def engine():
+    """An engine of memory, and the node it serves."""
+    with engine_of_memory() as made:
+        yield made
+
+
+def make_node() -> Node:
+    return NodeFactory(
+        name="fake", runtime="fake", endpoint="api", port_first=slot.IN_MEMORY[0], port_last=slot.IN_MEMORY[1]
+    )
 
 
 @pytest.fixture
 def node(db, engine) -> Node:
-    return NodeFactory(
-        name="fake", runtime="fake", endpoint="api", port_first=slot.IN_MEMORY[0], port_last=slot.IN_MEMORY[1]
-    )
+    return make_node()
 
 
 def own_ids(user) -> dict[str, str]:
@@ -166,23 +178,19 @@ def alerting_ids_of(tenant, secret=None) -> dict[str, str]:
     return {name: str(row.public_id) for name, row in rows.items()}
 
 
-@pytest.fixture
-def acme(node, vault_key) -> Tenant:
+def make_acme() -> Tenant:
+    make_node()
     PlanFactory(slug="pro")
     return make_tenant("Acme", channels=(("webhook", VALID["webhook"]),))
 
 
-@pytest.fixture
-def other(acme) -> Tenant:
-    """Another tenant, with a member of its own."""
+def make_other() -> Tenant:
     made = make_tenant("Other", channels=(("webhook", VALID["webhook"]),))
     MemberFactory(tenant=made, role="viewer")
     return made
 
 
-@pytest.fixture
-def people(acme, other):
-    """The ten who call: each an ``Api``."""
+def make_people(acme, other):
     users = {role: MemberFactory(tenant=acme, role=role).user for role in ROLES}
     MemberFactory(tenant=acme, role="viewer")
     users["stranger"] = MemberFactory(tenant=other, role="owner").user
@@ -198,15 +206,73 @@ def people(acme, other):
     return SimpleNamespace(users=users, **made)
 
 
-@pytest.fixture
-def ids(acme, people) -> dict[str, str]:
-    """What the routes are filled in with: all of it exists, so that a refusal is one, and not a miss. What belongs to a
-    caller alone is the caller's own (see ``Api.own``)."""
+def make_ids(acme) -> dict[str, str]:
     role = Role.objects.create(name="watcher", label="Watcher", abilities=["tenant.view"])
     more = {"user_id": str(UserFactory().public_id), "name": role.name, "invitation_token": "zci_table"}
     digest = hashlib.sha256(more["invitation_token"].encode()).hexdigest()
     acme.invitations.update(token_hash=digest)
     return {**ids_of(acme), **alerting_ids_of(acme), **more}
+
+
+@pytest.fixture(scope="module")
+def lasting(django_db_setup, django_db_blocker):
+    """The rows of ``acme``, ``other``, ``people`` and ``ids``, made once for a module that names this in its
+    ``usefixtures``: each test lies in a transaction inside theirs. None may commit."""
+    with (
+        django_db_blocker.unblock(),
+        engine_of_memory(),
+        pytest.MonkeyPatch.context() as patch,
+        transaction.atomic(),
+    ):
+        patch.setattr("tenants.queue.async_task", lambda *a, **k: None)
+        create_keyring(actor=SYSTEM)
+        acme, other = make_acme(), make_other()
+        people = make_people(acme, other)
+        yield SimpleNamespace(acme=acme, other=other, people=people, ids=make_ids(acme), at=clock.now())
+        transaction.set_rollback(True)
+
+
+@pytest.fixture
+def made(db, engine, request):
+    """Where the other fixtures look for the rows that are made already: empty unless the module has them made once."""
+    if "lasting" not in request.fixturenames:
+        request.getfixturevalue("vault_key")
+        yield SimpleNamespace()
+        return
+    lasting = request.getfixturevalue("lasting")
+    for caller in vars(lasting.people).values():
+        if isinstance(caller, Api):
+            caller.client.cookies.clear()
+    fresh = Tenant.objects.select_related("node", "plan", "config")
+    acme, other = fresh.get(pk=lasting.acme.pk), fresh.get(pk=lasting.other.pk)
+    # To each test the rows are as young as to the first: a credential's use is noted once a minute, and it ends.
+    late = clock.now() - lasting.at
+    with clock.use(lambda: datetime.now(UTC) - late):
+        yield SimpleNamespace(acme=acme, other=other, people=lasting.people, ids=lasting.ids)
+
+
+@pytest.fixture
+def acme(made) -> Tenant:
+    return getattr(made, "acme", None) or make_acme()
+
+
+@pytest.fixture
+def other(made, acme) -> Tenant:
+    """Another tenant, with a member of its own."""
+    return getattr(made, "other", None) or make_other()
+
+
+@pytest.fixture
+def people(made, acme, other):
+    """The ten who call: each an ``Api``."""
+    return getattr(made, "people", None) or make_people(acme, other)
+
+
+@pytest.fixture
+def ids(made, acme, people) -> dict[str, str]:
+    """What the routes are filled in with: all of it exists, so that a refusal is one, and not a miss. What belongs to a
+    caller alone is the caller's own (see ``Api.own``)."""
+    return getattr(made, "ids", None) or make_ids(acme)
 
 
 class Undone:

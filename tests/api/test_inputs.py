@@ -10,6 +10,7 @@ from tenants.models import Tenant
 from tests.api.table import BODIES, rows
 from tests.api.test_permissions import ask, filled
 
+pytestmark = pytest.mark.usefixtures("lasting")
 WITH_BODY = [
     route
     for route in BODIES

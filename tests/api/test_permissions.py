@@ -15,6 +15,7 @@ from tests.api.table import BODIES, QUERIES, rows
 from zcplatform import api_docs
 from zcplatform.lib import http
 
+pytestmark = pytest.mark.usefixtures("lasting")
 ROWS = rows()
 
 

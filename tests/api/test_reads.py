@@ -13,6 +13,7 @@ from tests.api.table import rows
 from tests.api.test_permissions import ask
 from tests.factories import MemberFactory, RunFactory, TenantFactory
 
+pytestmark = pytest.mark.usefixtures("lasting")
 GETS = [route for route in rows() if route.startswith("GET ")]
 # Rows about the request itself: the audit of who read secrets, and when a credential was last used.
 ABOUT_REQUESTS = {"AuditEntry", "RateWindow"}

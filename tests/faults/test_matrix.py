@@ -1,7 +1,8 @@
 """The matrix: every step of every kind of run, hit at every place by every fault, in real worker processes.
 
 Whatever happened, another worker takes over, the world ends right, and reconcile then changes nothing.
-``ZC_CELLS=all`` plays those too that differ from another only in the kind of run. docs/faults.md says how to read it.
+Each pair of a kind, a step and a fault at its place is played, in other cells for each commit; ``ZC_CELLS=all`` plays
+all cells. docs/faults.md says how to read it.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from tenants.provisioning.runner import execute
 from tenants.states import Desired, RunKind, RunStatus, Status
 from tests import processes
 from tests.architecture import ROOT
-from tests.faults.cells import HALTED, Cell, all_cells, chosen
+from tests.faults.cells import HALTED, Cell, all_cells, chosen, pairs, seed
 from tests.faults.world import World, agent_tokens, assert_no_canary, assert_world
 from zcplatform.lib.actors import OPERATOR
 
 pytestmark = [pytest.mark.caddy, pytest.mark.slow]
-ALL = all_cells()
-CELLS = ALL if os.environ.get("ZC_CELLS") == "all" else chosen(ALL)
+ALL, SEED = all_cells(), seed()
+CELLS = ALL if os.environ.get("ZC_CELLS") == "all" else chosen(ALL, SEED)
 BEFORE = {
     RunKind.PROVISION: Status.DRAFT,
     RunKind.START: Status.STOPPED,
@@ -204,10 +205,23 @@ def test_w7_a_secret_in_a_workers_log_is_seen(world):
     assert_no_canary(world)
 
 
+def told_of_the_matrix():
+    return f"fault matrix: {len(CELLS)} of {len(ALL)} cells, seed {SEED}"
+
+
 def test_the_number_of_cells_is_told(capsys):
     with capsys.disabled():
-        print(f"\nfault matrix: {len(CELLS)} of {len(ALL)} cells played", flush=True)
+        print(f"\n{told_of_the_matrix()}", flush=True)
     assert len(ALL) > 1_000
     told = " ".join((ROOT / "docs/faults.md").read_text().split())
-    assert f"({len(chosen(ALL))}), `ZC_CELLS=all` plays all ({len(ALL):,})" in told
-    assert {(c.step, c.place, c.fault) for c in CELLS} == {(c.step, c.place, c.fault) for c in ALL}
+    assert f"`ZC_CELLS=all` plays all ({len(ALL):,})" in told
+
+
+@pytest.mark.parametrize("by", [SEED, "one", "another"])
+def test_whatever_the_seed_no_pair_is_left_out(by):
+    cells = chosen(ALL, by)
+    assert set.union(*map(pairs, cells)) == set.union(*map(pairs, ALL))
+    assert {(c.step, c.place, c.fault) for c in cells} == {(c.step, c.place, c.fault) for c in ALL}
+    assert {c.kind for c in cells} == {c.kind for c in ALL}
+    assert cells == chosen(list(ALL), by)
+    assert cells != chosen(ALL, f"{by}, and again")

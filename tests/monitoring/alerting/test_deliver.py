@@ -10,15 +10,13 @@ from datetime import timedelta
 from ipaddress import ip_network
 
 import pytest
-from django.db import connection
 
 from monitoring.alerting.deliver import PAUSES_S, send_due, send_test
 from monitoring.alerting.evaluate import evaluate
 from monitoring.alerting.message import test_message as made_up
 from monitoring.alerting.models import Alert, AlertRule, Delivery, Notifier
 from tenants.fields import place_of
-from tests import outside
-from tests.monitoring.alerting.test_evaluate import run
+from tests import outside, processes
 from tests.tenants.test_membership import at_once
 from vault import services as vault
 from zcplatform.lib import clock
@@ -193,30 +191,17 @@ def test_two_senders_at_once_send_each_message_once():
     assert states() == ["sent"] * 6
 
 
-SENDER = """
-import django; django.setup()
-from ipaddress import ip_network
-from django.conf import settings
-settings.DATABASES["default"]["NAME"] = {database!r}
-settings.ALLOW_HTTP_ENDPOINTS, settings.ENDPOINT_NETWORKS = True, (ip_network("127.0.0.0/8"),)
-from monitoring.alerting.deliver import send_due
-send_due()
-"""
-
-
 def test_a_sender_killed_after_it_sent_sends_once_more_under_the_same_id():
     """At least once: the receiver knows the second by its id."""
     with outside.server() as made:
         notifier = notifier_to(made)
         queued(notifier)
         queued(notifier)
-        script = SENDER.format(database=str(connection.settings_dict["NAME"]))
-        connection.close()
-        assert run(script, ZC_FAILPOINT="alerts.sent=kill").returncode == -9
-        assert run(script).returncode == 0
+        assert processes.run(send_due, "alerts.sent=kill") == processes.KILLED
+        assert processes.run(send_due) == 0
         assert len(made.seen) == 1, "the dead worker's lease still holds"
         Notifier.objects.update(lease_until=clock.now() - timedelta(seconds=1))
-        assert run(script).returncode == 0
+        assert processes.run(send_due) == 0
     ids = [seen.headers["X-Zcplatform-Delivery"] for seen in made.seen]
     assert (len(ids), len(set(ids)), ids[0] == ids[1]) == (3, 2, True)
     assert states() == ["sent", "sent"]

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from datetime import timedelta
 
 import pytest
-from django.db import connection
 from django.db.models import F
 
 from monitoring.alerting import sweeps
@@ -15,6 +12,7 @@ from monitoring.alerting.evaluate import MAX_MESSAGES, close, evaluate
 from monitoring.alerting.metrics import Reading
 from monitoring.alerting.models import Alert, AlertRule, Delivery, Notifier, Silence
 from monitoring.models import Sweep
+from tests import processes
 from tests.factories import TenantFactory
 from tests.tenants.test_membership import at_once
 from zcplatform.lib import clock
@@ -242,15 +240,6 @@ def test_two_evaluators_at_once_make_one_alert_and_one_message(dial, notifier, m
         assert sorted(told()) == ["fire"] * 5 + ["resolve"] * 5
 
 
-EVALUATOR = """
-import django; django.setup()
-from django.conf import settings
-settings.DATABASES["default"]["NAME"] = {database!r}
-from monitoring.alerting.evaluate import evaluate
-evaluate()
-"""
-
-
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("hit", range(1, 5))
 def test_an_evaluator_killed_in_the_middle_is_finished_by_the_next(hit, notifier):
@@ -258,28 +247,12 @@ def test_an_evaluator_killed_in_the_middle_is_finished_by_the_next(hit, notifier
     AlertRule.objects.create(name="Error", metric="tenant_in_error", threshold=1, comparison="ge", hold_s=0)
     for _ in range(3):
         TenantFactory(status="error", desired="running")
-    script = EVALUATOR.format(database=str(connection.settings_dict["NAME"]))
-    connection.close()
-    killed = run(script, ZC_FAILPOINT=f"alerts.queued=kill@{hit}")
-    assert killed.returncode == (-9 if hit <= 3 else 0), killed.stderr
+    exit_code = processes.run(evaluate, f"alerts.queued=kill@{hit}")
+    assert exit_code == (processes.KILLED if hit <= 3 else 0)
     assert Delivery.objects.count() in (0, 3), "a turn is one transaction"
-    assert run(script).returncode == 0
-    assert told() == ["fire"] * 3
-    assert run(script).returncode == 0
-    assert told() == ["fire"] * 3
-
-
-def run(script, **env):
-    import os
-
-    return subprocess.run(
-        [sys.executable, "-c", script],
-        env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings", **env},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    for _ in range(2):
+        assert processes.run(evaluate) == 0
+        assert told() == ["fire"] * 3
 
 
 def test_a_turn_at_a_time_and_one_that_was_overtaken_writes_nothing(time, dial, rule, notifier):
