@@ -68,11 +68,6 @@ class Node(models.Model):
         """How many slots the ranges hold."""
         return min(self.port_last - self.port_first, self.uid_last - self.uid_first) + 1
 
-    @property
-    def is_here(self) -> bool:
-        """Whether its agents' ports are this host's own."""
-        return self.address in ("127.0.0.1", "::1", "localhost")
-
 
 class QuarantinedPort(models.Model):
     """A port that something which is not ours was found to hold: not handed out again until ``until``."""

@@ -38,7 +38,7 @@ def allocate(tenant: Tenant) -> Tenant:
 def _first_free(node: Node) -> tuple[int, int, int]:
     passed: list[int] = []
     for slot, port, uid in _ours_to_give(node):
-        if not node.is_here or ports.is_free(port):
+        if not is_here(node) or ports.is_free(port):
             _look_at(node, passed)
             return slot, port, uid
         passed.append(port)
@@ -72,6 +72,11 @@ def _look_at(node: Node, passed: list[int]) -> None:
     log.warning("ports_held", node=node.name, ports=len(passed), first=passed[0])
 
 
+def is_here(node: Node) -> bool:
+    """Whether the ports of the node's agents are this host's own."""
+    return node.address in ("127.0.0.1", "::1", "localhost")
+
+
 def agents_among(uids: Iterable[int]) -> set[int]:
     """Those of ``uids`` that are an agent's, or were: they lie in the range of a node."""
     ranges = [range(first, last + 1) for first, last in Node.objects.values_list("uid_first", "uid_last")]
@@ -83,7 +88,7 @@ def quarantine(tenant: Tenant) -> None:
     hour; unless it is an agent that listens there, which is seen the next time."""
     node, port = tenant.node, tenant.port or 0
     with transaction.atomic():
-        if not (node.is_here and agents_among(ports.listeners().get(port, ()))):
+        if not (is_here(node) and agents_among(ports.listeners().get(port, ()))):
             _set_aside(node, port)
         release(tenant)
 

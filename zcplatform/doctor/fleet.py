@@ -15,7 +15,7 @@ from tenants.egress import firewall, upkeep
 from tenants.egress.policy import mode_of
 from tenants.hardening import deviations
 from tenants.models import Node, Run, Tenant
-from tenants.provisioning.allocation import agents_among
+from tenants.provisioning.allocation import agents_among, is_here
 from tenants.routing import router
 from tenants.runtimes import runtime_for
 from tenants.runtimes.base import EngineInfo
@@ -134,7 +134,7 @@ def foreign_ports() -> Looked:
     found: dict[int, set[int]] = defaultdict(set)
     listening = ports.listeners()
     for node in Node.objects.all():
-        for port in range(node.port_first, node.port_last + 1) if node.is_here else ():
+        for port in range(node.port_first, node.port_last + 1) if is_here(node) else ():
             for uid in agents_among(listening.get(port, ())):
                 if (uid, port) not in owners:
                     found[uid].add(port)

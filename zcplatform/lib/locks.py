@@ -90,6 +90,8 @@ def _is_still(path: Path, descriptor: int) -> bool:
 def _strangers_have(descriptor: int) -> bool:
     """Whether the kernel names as the holder somebody who is neither root nor this user, or has ended and left the
     lock to a child. Where it names nobody, it is one of us."""
+    if not _LOCKS.exists():
+        return False
     info = os.fstat(descriptor)
     file = f"{os.major(info.st_dev):02x}:{os.minor(info.st_dev):02x}:{info.st_ino}"
     pids = [row[4] for row in map(str.split, _LOCKS.read_text().splitlines()) if file in row and row[1] == "FLOCK"]
