@@ -160,10 +160,12 @@ class Reading:
 
 @dataclass(frozen=True)
 class LogPart:
-    """``mark`` is opaque: only the runtime that gave it understands it."""
+    """``mark`` is opaque: only the runtime that gave it understands it. ``missed``: lines before ``text`` are left out,
+    because there were more than are read at a time."""
 
     text: str
     mark: str
+    missed: bool = False
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ from tenants.runtimes.base import (
     Reading,
     Stray,
 )
-from tenants.runtimes.docker_engine import CREATE_S, READ_S, REMOVE_S, START_S, Refused, engine_at
+from tenants.runtimes.docker_engine import CREATE_S, READ_S, REMOVE_S, START_S, Refused, engine_at, in_our_words
 from tenants.runtimes.docker_folders import HelperFolders
 from tenants.runtimes.docker_observed import KIND, handle_of, labels_of, observed
 from tenants.runtimes.docker_spec import agent_body, check_body
@@ -168,18 +168,26 @@ class DockerRuntime:
         if self._ours(handle) is None:
             return ""
         lines = min(max(1, tail), MAX_TAIL)
-        raw = self._unless_absent("logs", handle.id, stdout=True, stderr=True, tail=lines, limit_s=CREATE_S)
-        return (raw or b"").decode("utf-8", "replace")
+        found, _ = self._log(handle, docker_logs.WHOLE_MAX, tail=lines)
+        return b"".join(found).decode("utf-8", "replace")
 
     def logs_after(self, handle: Handle, mark: str = "") -> LogPart:
         """The mark is the engine's own time of the last line, to the nanosecond."""
         if self._ours(handle) is None:
             return LogPart("", mark)
-        since = {"since": int(mark.partition(".")[0])} if mark else {"tail": 1}
-        raw = self._unless_absent(
-            "logs", handle.id, stdout=True, stderr=True, timestamps=True, limit_s=CREATE_S, **since
-        )
-        return docker_logs.part_after(raw or b"", mark)
+        since = {"since": int(mark.partition(".")[0]), "tail": docker_logs.TAIL} if mark else {"tail": 1}
+        lines, cut = self._log(handle, docker_logs.PART_MAX, timestamps=True, **since)
+        return docker_logs.part_after(lines, mark, cut=cut or len(lines) >= docker_logs.TAIL)
+
+    def _log(self, handle: Handle, limit: int, **how: Any) -> tuple[list[bytes], bool]:  # type: ignore[valid-type]
+        stream = self._unless_absent("logs", handle.id, stdout=True, stderr=True, stream=True, limit_s=CREATE_S, **how)
+        if stream is None:
+            return [], False
+        try:
+            with in_our_words("logs"):
+                return docker_logs.newest(stream, limit)
+        finally:
+            stream._response.close()
 
     def exec(self, handle: Handle, argv: Sequence[str], *, timeout_s: float = 60, cap: int = 1_048_576) -> ExecResult:
         raw = self._ours(handle)

@@ -2,28 +2,47 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from tenants.runtimes.base import LogPart
 
 PART_MAX = 1_048_576
+WHOLE_MAX = 4 * 1_048_576
+READ_MAX = 64 * 1_048_576
+TAIL = 4_000
+"""Lines that are asked for at a time; the engine finds them from the end."""
 BEGINNING = "0.000000000"
 
 
-def part_after(raw: bytes, mark: str) -> LogPart:
+def newest(pieces: Any, limit: int) -> tuple[list[bytes], bool]:
+    """The last lines of what the engine streams, ``limit`` bytes of them, and whether there were others before them.
+    No more is held at a time, and at most 64 MB are looked at: an agent may write faster than anybody reads."""
+    kept, size, seen, cut = deque[bytes](), 0, 0, False
+    for piece in pieces:
+        for line in piece.splitlines(keepends=True):
+            kept.append(line)
+            size += len(line)
+        while size > limit:
+            size, cut = size - len(kept.popleft()), True
+        seen += len(piece)
+        if seen > READ_MAX:
+            break
+    return list(kept), cut
+
+
+def part_after(raw: Sequence[bytes], mark: str, *, cut: bool = False) -> LogPart:
     """What came after ``mark`` of lines that begin with their time. The engine's ``since`` is exact to a second only,
-    so what was seen already is left out here."""
-    lines = [(time, text) for line in raw.splitlines(keepends=True) for time, text in [_parted(line)] if time]
+    so what was seen already is left out here. ``cut`` says that the beginning is missing from ``raw``."""
+    lines = [(time, text) for line in raw for time, text in [_parted(line)] if time]
     last = max([mark or BEGINNING, *(time for time, _ in lines)], key=_order)
     if not mark:
         return LogPart("", last)
-    text, reached = b"", mark
-    for time, line in lines:
-        if _order(time) > _order(mark):
-            text, reached = text + line, max(reached, time, key=_order)
-            if len(text) >= PART_MAX:
-                break
-    return LogPart(text.decode("utf-8", "replace"), reached)
+    text = b"".join(line for time, line in lines if _order(time) > _order(mark))
+    missed = cut and bool(lines) and _order(lines[0][0]) > _order(mark)
+    return LogPart(text.decode("utf-8", "replace"), last, missed)
 
 
 def _parted(line: bytes) -> tuple[str, bytes]:

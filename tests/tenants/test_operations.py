@@ -11,7 +11,7 @@ from audit.models import AuditEntry
 from tenants import operations, services
 from tenants.agents import agent_kind
 from tenants.models import Tenant
-from tenants.runtimes.base import ExecResult
+from tenants.runtimes.base import ExecResult, LogPart
 from tenants.states import Desired, Status
 from tests import fakes
 from tests.factories import MemberFactory, UserFactory
@@ -116,3 +116,12 @@ def test_an_exec_on_a_stopped_agent_is_a_conflict_after_a_real_stop(world, ran):
     with pytest.raises(Conflict):
         execute(tenant, ["id"])
     assert ran == []
+
+
+def test_who_follows_is_told_what_was_left_out(world, monkeypatch):
+    tenant = world.tenant(deploy=True)
+    told = iter([LogPart("", "1"), LogPart("new\n", "2", True), LogPart("newer\n", "3")])
+    monkeypatch.setattr(fakes.FakeRuntime, "logs_after", lambda *_: next(told))
+    following = operations.follow_logs(actor=OPERATOR, tenant=tenant)
+    next(following)
+    assert [next(following), next(following)] == [f"{operations.LEFT_OUT}new\n", "newer\n"]
