@@ -56,14 +56,8 @@ def follow_logs(*, actor: Actor, tenant: Tenant, tail: int = 100) -> Iterator[st
         part = _logs_after(fresh, mark)
         mark = part.mark
         if part.text and (changed := _secrets_changed_at(fresh)) != known:
-<<<<<<< HEAD
             opened, known = _opened(fresh, actor), changed
-        yield scrub(part.text, opened.values())
-=======
-            _know_secrets(fresh, actor)
-            known = changed
-        yield (LEFT_OUT if part.missed else "") + scrub(part.text)
->>>>>>> w-b
+        yield (LEFT_OUT if part.missed else "") + scrub(part.text, opened.values())
 
 
 def _secrets_changed_at(tenant: Tenant) -> datetime | None:
