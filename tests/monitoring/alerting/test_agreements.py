@@ -163,7 +163,7 @@ def test_what_stood_there_before_keeps_members_and_asks_the_rest(tenant):
     Notifier.objects.create(tenant=tenant, kind="mail", name="n", config={"to": ["m@example.com", "X@example.com"]})
     Notifier.objects.create(kind="mail", name="p", config={"to": ["m@example.com"]})
     Notifier.objects.create(kind="slack", name="s", config={})
-    migration = import_module("monitoring.migrations.0044_agreements")
+    migration = import_module("monitoring.migrations.0008_agreements")
     for _ in range(2):
         migration.ask_the_others(apps, None)
     assert agreements.states(tenant, ["m@example.com", "x@example.com"]) == {

@@ -2,7 +2,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("tenants", "0043_origins")]
+    dependencies = [("tenants", "0031_origins")]
 
     operations = [
         migrations.CreateModel(

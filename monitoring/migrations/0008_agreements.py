@@ -29,7 +29,7 @@ def ask_the_others(apps, schema_editor):
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('monitoring', '0043_origins'),
+        ('monitoring', '0007_origins'),
         ('tenants', '0030_egress'),
     ]
 

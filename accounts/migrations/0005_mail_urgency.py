@@ -10,7 +10,7 @@ def codes_first(apps, schema_editor):
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('accounts', '0042_idempotency_grants'),
+        ('accounts', '0004_idempotency_grants'),
     ]
 
     operations = [

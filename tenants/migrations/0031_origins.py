@@ -29,7 +29,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('tenants', '0030_egress'),
-        ('vault', '0043_origins'),
+        ('vault', '0002_origins'),
     ]
 
     operations = [

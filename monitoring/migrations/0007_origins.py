@@ -16,7 +16,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('monitoring', '0006_leader'),
-        ('vault', '0043_origins'),
+        ('vault', '0002_origins'),
     ]
 
     operations = [

@@ -2,7 +2,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("monitoring", "0044_agreements"), ("tenants", "0045_usage_sources")]
+    dependencies = [("monitoring", "0008_agreements"), ("tenants", "0032_usage_sources")]
 
     operations = [
         migrations.AddField("usagecounter", "turn", models.PositiveBigIntegerField(default=0)),

@@ -6,7 +6,7 @@ class Migration(migrations.Migration):
     """Codes live ten minutes and those of before have no asker, so the table is made anew."""
 
     dependencies = [
-        ('accounts', '0044_mail_urgency'),
+        ('accounts', '0005_mail_urgency'),
     ]
 
     operations = [
