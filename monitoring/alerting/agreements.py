@@ -28,7 +28,7 @@ from monitoring.alerting.ownership import written
 from tenants.models import Tenant
 from zcplatform.lib import clock
 from zcplatform.lib.actors import Actor
-from zcplatform.lib.errors import Conflict, NotFound
+from zcplatform.lib.errors import Conflict, InvalidField, NotFound
 
 LINK_LASTS = timedelta(days=14)
 ASK_AGAIN = timedelta(days=1)
@@ -42,8 +42,8 @@ AGREED, WAITING, STOPPED = "agreed", "waiting", "stopped"
 
 
 def states(tenant: Tenant | None, addresses: Iterable[str]) -> dict[str, str]:
-    """Of each address, normalised: agreed, waiting or stopped."""
-    wanted = [normalise_email(address) for address in addresses]
+    """Of each address, normalised: agreed, waiting or stopped. What is no address is left out."""
+    wanted = [found for found in map(_normal, addresses) if found]
     rows = {row.address: row for row in _of(tenant).filter(address__in=wanted)}
     known = set(_known(tenant).filter(email__in=wanted).values_list("email", flat=True))
     return {address: _state(rows.get(address), address in known) for address in wanted}
@@ -162,6 +162,14 @@ def _answer(row: Agreement, action: str, **columns: object) -> None:
         Agreement.objects.filter(pk=row.pk).update(**columns)
         target = Target("agreement", str(row.public_id), row.address)
         written(action, Actor(label=row.address), row.tenant, target)
+
+
+def _normal(address: object) -> str:
+    """Empty for what is no address: rows of before were checked by other rules."""
+    try:
+        return normalise_email(str(address))
+    except InvalidField:
+        return ""
 
 
 def _of(tenant: Tenant | None) -> QuerySet[Agreement]:

@@ -4,6 +4,7 @@ import django.db.models.deletion
 import uuid
 import zcplatform.lib.clock
 from accounts.emails import normalise_email
+from zcplatform.lib.errors import InvalidField
 from django.db import migrations, models
 
 
@@ -18,7 +19,10 @@ def ask_the_others(apps, schema_editor):
         admins = User.objects.filter(is_superuser=True, is_active=True).values_list("email", flat=True)
         known = set(theirs if notifier.tenant_id else admins)
         for given in notifier.config.get("to", []):
-            address = normalise_email(given)
+            try:
+                address = normalise_email(str(given))
+            except InvalidField:
+                continue
             Agreement.objects.get_or_create(
                 tenant_id=notifier.tenant_id,
                 address=address,

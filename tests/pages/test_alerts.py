@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from monitoring.alerting import contacts, services
-from monitoring.alerting.models import Alert, AlertRule, Delivery, Notifier, Silence
+from monitoring.alerting.models import Agreement, Alert, AlertRule, Delivery, Notifier, Silence
 from tests.pages import table
 from tests.pages.conftest import alerts_of, browser
 from tests.pages.test_flows import told
@@ -151,8 +151,11 @@ def test_who_is_told_is_added_tried_and_removed(stage, manager):
 
 def test_a_test_message_says_what_came_of_it(stage, manager):
     sent = manager.post(table.of(stage.tenant, "notifier_test", stage.notifier.public_id), follow=True)
+    assert told(sent) == ["On call: None of the recipients has agreed yet to be told by mail."]
+    Agreement.objects.update(agreed_at=clock.now())
+    sent = manager.post(table.of(stage.tenant, "notifier_test", stage.notifier.public_id), follow=True)
     assert told(sent) == ["On call: the test message was sent."]
-    assert Delivery.objects.get(notifier=stage.notifier).notice == "test"
+    assert Delivery.objects.filter(notifier=stage.notifier).latest("pk").notice == "test"
     assert "test message" in sent.content.decode()
 
 

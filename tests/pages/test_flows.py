@@ -164,7 +164,7 @@ def test_an_empty_list_offers_what_would_fill_it(db, client, super_admin):
     assert "No tenants yet" in client.get("/tenants/").content.decode()
     client.force_login(UserFactory())
     page = client.get("/tenants/").content.decode()
-    assert "once somebody adds you" in page
+    assert "once you accept an invitation" in page
     assert client.get("/new-tenant").status_code == 403
 
 

@@ -160,7 +160,9 @@ def test_a_tenants_mails_of_an_hour_are_counted_by_recipient(tenant, monkeypatch
 def test_what_stood_there_before_keeps_members_and_asks_the_rest(tenant):
     """The migration's own function, on rows of before."""
     MemberFactory(tenant=tenant, user__email="m@example.com")
-    Notifier.objects.create(tenant=tenant, kind="mail", name="n", config={"to": ["m@example.com", "X@example.com"]})
+    Notifier.objects.create(
+        tenant=tenant, kind="mail", name="n", config={"to": ["m@example.com", "X@example.com", "<no>"]}
+    )
     Notifier.objects.create(kind="mail", name="p", config={"to": ["m@example.com"]})
     Notifier.objects.create(kind="slack", name="s", config={})
     migration = import_module("monitoring.migrations.0008_agreements")
