@@ -69,6 +69,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:
     if exitstatus == pytest.ExitCode.TESTS_FAILED:  # else not all were played, and those alone would not do
         _note_failures(terminalreporter)
+    _tell_of_the_round_before(terminalreporter)
     skipped = terminalreporter.stats.get("skipped", [])
     left_out = [(r.nodeid, reason) for r in skipped for name, reason in r.user_properties if name == LEFT_OUT]
     if not left_out:
@@ -85,6 +86,14 @@ def _note_failures(terminalreporter: pytest.TerminalReporter) -> None:
         reports = [r for kind in ("failed", "error") for r in terminalreporter.stats.get(kind, [])]
         nodes = dict.fromkeys(report.nodeid for report in reports)
         Path(path).write_text("".join(f"{node}\n" for node in nodes))
+
+
+def _tell_of_the_round_before(terminalreporter: pytest.TerminalReporter) -> None:
+    """What failed there, from the file that ZC_FAILED_BEFORE names: the end of a log is what is looked at."""
+    path = Path(os.environ.get("ZC_FAILED_BEFORE") or "/nonexistent")
+    if path.is_file() and (failed := path.read_text()):
+        terminalreporter.section(f"{len(failed.splitlines())} failed in the round before")
+        terminalreporter.write(failed)
 
 
 @pytest.fixture(autouse=True, scope="session")

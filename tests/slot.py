@@ -11,7 +11,7 @@ import os
 import socket
 
 COUNT = 30
-PORTS = 400
+FIRST, PORTS = 20_000, 400  # below those that the kernel gives to whoever asks for any
 _held: list[socket.socket] = []
 
 
@@ -27,12 +27,27 @@ def hold(number: int) -> socket.socket | None:
 
 
 def take() -> int:
-    """The number of a part that nobody has, held until this process ends."""
+    """The number of a part that nobody has, held until this process ends. A part is passed over while somebody listens
+    there: an agent of a run that was killed may still."""
     for number in reversed(range(COUNT)):
         if holder := hold(number):
-            _held.append(holder)
-            return number
-    raise RuntimeError(f"{COUNT} processes of this suite run on this machine already")
+            if is_quiet(number):
+                _held.append(holder)
+                return number
+            holder.close()
+    raise RuntimeError(f"All {COUNT} parts of this machine are taken by processes of this suite, or by what they left.")
+
+
+def is_quiet(number: int) -> bool:
+    """True when nobody listens on the loopback's ports of this part."""
+    for port in range(FIRST + number * PORTS, FIRST + (number + 1) * PORTS):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                return False
+    return True
 
 
 def worker() -> str:
@@ -46,7 +61,7 @@ if ANEW:
     os.environ |= {"ZC_TEST_WORKER": worker(), "ZC_TEST_SLOT": str(take())}
 NUMBER = int(os.environ["ZC_TEST_SLOT"])
 
-_first = 20_000 + NUMBER * PORTS  # below those that the kernel gives to whoever asks for any
+_first = FIRST + NUMBER * PORTS
 PORT, LISTEN = _first, _first + 1
 ANY = (_first + 10, _first + 199)
 IN_MEMORY = (_first + 200, _first + 299)

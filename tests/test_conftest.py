@@ -3,6 +3,7 @@
 import pytest
 
 from tests import counterparts
+from tests.architecture import ROOT
 
 SAMPLE = """
 import pytest
@@ -36,6 +37,23 @@ def test_what_is_left_out_is_listed_by_name_with_the_reason(suite):
     result.assert_outcomes(skipped=2)
     result.stdout.fnmatch_lines(["*test_needs_the_engine  (docker: no engine answers)", "*(slow: runs with ZC_SLOW=1)"])
     assert result.outlines[-1].startswith("==") and "2 skipped" in result.outlines[-1]
+
+
+def test_what_failed_in_the_round_before_is_told_above_the_last_line(suite, monkeypatch):
+    before = suite.path / "before"
+    before.write_text("tests/test_a.py::test_a\ntests/test_b.py::test_b\n")
+    monkeypatch.setenv("ZC_FAILED_BEFORE", str(before))
+    lines = suite.runpytest_inprocess("-p", "no:django").outlines
+    assert "2 failed in the round before" in "\n".join(lines) and "tests/test_b.py::test_b" in lines
+    assert "2 skipped" in lines[-1]
+
+
+def test_what_is_left_out_is_told_by_the_workers_too(suite, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    result = suite.runpytest_subprocess("-n", "1", "--ds=tests.settings")
+    result.stdout.fnmatch_lines(
+        ["*left out for want of a counterpart*", "*test_takes_long  (slow: runs with ZC_SLOW=1)"]
+    )
 
 
 def test_a_required_counterpart_that_is_absent_fails(suite, monkeypatch):

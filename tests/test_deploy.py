@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import tomllib
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -118,6 +119,9 @@ def test_the_image_is_built_as_an_ordinary_user_from_the_lock():
     text = (ROOT / "deploy" / "Dockerfile").read_text()
     assert "--require-hashes -r requirements.lock" in text
     assert text.index("USER 990:990") < text.index("ENTRYPOINT")
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]["include"]
+    (compiled,) = re.findall(r"-m compileall -q (.*)", text)
+    assert sorted(compiled.split()) == sorted(name.removesuffix("*") for name in packages)
 
 
 def test_the_image_holds_our_code_compiled():

@@ -7,6 +7,7 @@ import os
 import re
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 from ipaddress import IPv4Network
@@ -76,6 +77,13 @@ def test_a_part_is_held_by_one_process_and_free_again_when_that_is_killed(monkey
     assert all(held)
     for one in held:
         one.close()
+
+
+def test_a_part_in_which_a_killed_run_left_an_agent_is_passed_over():
+    assert slot.is_quiet(slot.NUMBER)
+    with socket.create_server(("127.0.0.1", slot.PROCESSES[0])):
+        assert not slot.is_quiet(slot.NUMBER)
+    assert slot.is_quiet(slot.NUMBER)
 
 
 def test_each_worker_has_a_home_a_database_and_a_part_and_plays_whole_files(pytester, monkeypatch):

@@ -160,11 +160,13 @@ def staying(tmp_path):
     with printed.open("wb") as out:
         argv = [sys.executable, "-m", "zcplatform", "demo"]
         running = subprocess.Popen(argv, env=env, cwd=tmp_path, stdout=out, stderr=out, start_new_session=True)
-    wait_for(lambda: "Ctrl-C" in printed.read_text() or running.poll() is not None, "the demo is up")
-    yield running
-    if running.poll() is None:
-        running.terminate()
-        running.wait(120)
+    try:
+        wait_for(lambda: "Ctrl-C" in printed.read_text() or running.poll() is not None, "the demo is up")
+        yield running
+    finally:
+        if running.poll() is None:
+            running.terminate()
+            running.wait(120)
 
 
 def living_tenants(home):
