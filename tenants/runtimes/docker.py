@@ -180,7 +180,9 @@ class DockerRuntime:
         return docker_logs.part_after(lines, mark, cut=cut or len(lines) >= docker_logs.TAIL)
 
     def _log(self, handle: Handle, limit: int, **how: Any) -> tuple[list[bytes], bool]:  # type: ignore[valid-type]
-        stream = self._unless_absent("logs", handle.id, stdout=True, stderr=True, stream=True, limit_s=CREATE_S, **how)
+        stream = self._unless_absent(
+            "logs", handle.id, stdout=True, stderr=True, stream=True, follow=False, limit_s=CREATE_S, **how
+        )
         if stream is None:
             return [], False
         try:
