@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django_q.utils import get_func_repr
 
 NEW, BUSY, IDLE = "made", "busy", "idle"  # of one length: see _write
 
@@ -95,6 +94,8 @@ class Board:
         self._write(NEW)
 
     def _busy(self, task: dict[str, Any], **_: Any) -> None:
+        from django_q.utils import get_func_repr  # not before the cluster has its name: the queue reads its settings
+
         with suppress(OSError):
             (self.tasks_folder / str(os.getpid())).write_text(get_func_repr(task["func"]))
         self._write(BUSY)

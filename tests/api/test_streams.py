@@ -134,7 +134,7 @@ def be_removed(user, acme):
 
 def be_demoted(user, acme):
     # A viewer still sees runs, but reads no logs.
-    MemberFactory(tenant=acme, user=user, role="viewer")
+    membership.set_role(actor=OPERATOR, tenant=acme, user=user, role="viewer")
 
 
 def be_suspended(user, acme):

@@ -50,7 +50,7 @@ def test_it_holds_database_keys_configuration_and_a_manifest(two, tmp_path):
         assert inside[name] == (two.home.folder / name).read_bytes()
     about = json.loads(inside["manifest.json"])
     assert (about["format"], about["vendor"], about["wrapped"]) == (1, "sqlite", False)
-    assert about["migrations"]["vault"] == "0001_initial"
+    assert about["migrations"]["vault"] == "0002_origins"
     assert about["rows"]["vault_secrets"] == 2
     assert {item["name"] for item in about["members"]} == set(inside) - {"manifest.json"}
 

@@ -283,21 +283,21 @@ def test_f8_a_newer_schema_is_refused_with_both_versions_named(two, forged, tmp_
     path = forged.write()
     assert refused(two, path) == "archive_newer"
     done = two.home.run("restore", "--archive", str(path), "--yes")
-    assert "vault is at 9999_later there, and this code knows 0001_initial" in done.stderr
+    assert "vault is at 9999_later there, and this code knows 0002_origins" in done.stderr
 
 
 def test_f8_an_older_schema_is_migrated_before_it_is_put_in_place(two, forged, tmp_path):
-    """As the version before egress left it; upgrades from the first version are tests of ``upgrade``."""
+    """As it was before the door counted; upgrades from the first version are tests of ``upgrade``."""
     on_database(
         forged,
         tmp_path,
-        "ALTER TABLE tenant_configs DROP COLUMN egress",
-        "ALTER TABLE tenant_configs DROP COLUMN egress_hosts",
-        "DELETE FROM django_migrations WHERE app = 'tenants' AND name = '0030_egress'",
+        *(f"ALTER TABLE usage_counters DROP COLUMN {name}" for name in ("turn", "passed", "ahead")),
+        "DROP TABLE usage_sources",
+        "DELETE FROM django_migrations WHERE name IN ('0009_usage_ahead', '0032_usage_sources')",
     )
     forged.describe(rows={})
     told = json.loads(two.home.do("restore", "--archive", str(forged.write()), "--yes", "--json"))
-    assert told["migrated"] == ["tenants.0030_egress"]
+    assert told["migrated"] == ["tenants.0032_usage_sources", "monitoring.0009_usage_ahead"]
     assert two.home.look() == two.was
 
 

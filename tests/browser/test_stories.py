@@ -149,7 +149,6 @@ def test_5_a_member_is_invited_enrols_an_app_and_sees_what_the_role_allows(serve
     link = served.mail_to(DANA, r"(http://\S+/invitations/\S+)", after=before)
     with chrome.context(browser) as opened:
         dana = opened.new_page()
-        by_code(served, dana, DANA)
         dana.goto(link)
         dana.get_by_role("button", name="Accept").click()
         dana.get_by_role("link", name="Go to acme").click()

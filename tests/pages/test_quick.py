@@ -18,7 +18,7 @@ from zcplatform.lib import clock
 
 STATUSES = (Status.RUNNING, Status.STOPPED, Status.ERROR, Status.DRAFT)
 BOSS = {
-    "/": 20,
+    "/": 22,
     "/admin/": 22,
     "/tenants/": 6,
     "/tenants/?status=error&q=t": 6,
@@ -59,7 +59,7 @@ BOSS = {
     "/admin/tenants/tenant/": 8,
     "/admin/tenants/run/": 4,
     "/admin/audit/auditentry/": 5,
-    "/admin/health/": 17,
+    "/admin/health/": 18,
 }
 
 

@@ -15,7 +15,7 @@ import pytest
 from tenants import folders, runtimes, services
 from tenants.agents.demo import DemoAgent
 from tenants.states import Status
-from tests import ports
+from tests import slot
 from tests.factories import NodeFactory, PlanFactory
 from tests.tenants.conftest import World
 from zcplatform.lib.actors import OPERATOR
@@ -102,7 +102,7 @@ def world(transactional_db, vault_key, settings, monkeypatch, place):
     made = World(settings, monkeypatch)
     settings.HOME, settings.ALLOW_UNPRIVILEGED_PROCESS = place / "home", False
     settings.HOME.mkdir(mode=0o711)
-    here = NodeFactory(name="here", runtime="process", port_first=ports.IN_MEMORY[0], port_last=ports.IN_MEMORY[1])
+    here = NodeFactory(name="here", runtime="process", port_first=slot.IN_MEMORY[0], port_last=slot.IN_MEMORY[1])
     PlanFactory(slug="pro", pids_limit=64)
     yield made
     runtime = runtimes.runtime_for(here)

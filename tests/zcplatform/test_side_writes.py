@@ -44,7 +44,7 @@ def test_a_worker_that_has_a_place_on_the_board_keeps_it_up_to_date(disk, filler
     board._idle()
     os.utime(board.folder / str(os.getpid()), (1, 1))
     filler.fill()
-    board._busy()
+    board._busy(task={"func": "tests.zcplatform.work.write"})
     assert (board.busy(), board.changed_at() > 1) == (1, True)
     board._idle()
     assert board.busy() == 0
@@ -60,7 +60,7 @@ def test_a_worker_that_has_none_works_and_its_cluster_is_not_judged(disk, filler
         Path(board.folder / "1").touch()  # even where there is room for a name
     else:
         board.folder.rmdir()
-    board._busy()
+    board._busy(task={"func": "tests.zcplatform.work.write"})
     judged = pulse.Pulse("runs", 1, board)
     judged._waiting_since = -1_000.0
     assert judged.is_silent()

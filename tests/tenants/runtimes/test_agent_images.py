@@ -84,10 +84,10 @@ def test_a_package_that_cant_be_had_is_a_named_error(tmp_path, monkeypatch, kind
     program = tmp_path / tool
     program.write_text("#!/bin/sh\necho no network >&2\nexit 1\n")
     program.chmod(0o755)
-    monkeypatch.setattr(agent_images.shutil, "which", lambda name: str(program))
+    monkeypatch.setattr(agent_images.shutil, "which", lambda name, path=None: str(program))
     with pytest.raises(DependencyDown, match="no network"):
         fetch(RECIPES[kind].folder, tmp_path)
-    monkeypatch.setattr(agent_images.shutil, "which", lambda name: None)
+    monkeypatch.setattr(agent_images.shutil, "which", lambda name, path=None: None)
     with pytest.raises(Misconfigured) as missing:
         fetch(RECIPES[kind].folder, tmp_path)
     assert missing.value.type == "tool_missing"
