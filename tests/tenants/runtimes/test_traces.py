@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -181,6 +182,35 @@ def test_what_forks_and_ends_without_pause_is_ended(dropping, settings):
     lose(settings, handle, "folder")
     dropping.runtime.end_strays(spec.tenant, spec.uid)
     assert [pid for pid in alive(spec.tenant) if shim_tree.start_time(pid)] == []
+
+
+STOPS_ALL = """
+import os, signal
+os.setsid()
+print("ready", flush=True)
+while True:
+    os.kill(-1, signal.SIGSTOP)
+"""
+
+
+@needs_root
+@pytest.mark.root
+def test_an_agent_that_stops_whoever_has_its_uid_does_not_hold_up_its_own_end(dropping):
+    spec = dropping.make_spec()
+    argv = [SYSTEM_PYTHON, "-I", "-S", "-c", STOPS_ALL]
+    for _ in range(10):
+        with subprocess.Popen(argv, user=spec.uid, group=spec.uid, extra_groups=[], stdout=subprocess.PIPE) as hostile:
+            assert hostile.stdout.readline() == b"ready\n"
+            ending = threading.Thread(target=traces._end_uid, args=(spec.uid, spec.tenant), daemon=True)
+            ending.start()
+            ending.join(30)
+            held_up = ending.is_alive()
+            hostile.kill()
+            for pid in [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()] if held_up else []:
+                if traces._uid(pid) == spec.uid:
+                    os.kill(pid, signal.SIGKILL)
+            assert not held_up
+            assert hostile.wait(10) == -signal.SIGKILL
 
 
 def test_a_command_beside_the_agent_is_no_stray_until_the_agent_is_gone(bench, settings):
