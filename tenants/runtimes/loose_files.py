@@ -51,9 +51,10 @@ def uid_of(process):
 def open_files(process, until):
     """What its threads hold open or mapped that has no name; threads need not share their descriptors. What is not
     reached before ``until``, of the monotonic clock, is left out."""
-    places = [f"{process}/map_files"]
-    with contextlib.suppress(OSError):
-        places += [f"{process}/task/{thread}/fd" for thread in os.listdir(f"{process}/task")]
+    threads, mapped = listed(f"{process}/task"), f"{process}/map_files"
+    # Once the first thread has ended, what is mapped is seen by another, under its own number.
+    places = [mapped] if listed(mapped) else [f"{process}/../{thread}/map_files" for thread in threads]
+    places += [f"{process}/task/{thread}/fd" for thread in threads]
     for place in places:
         for name in listed(place):
             if time.monotonic() > until:

@@ -182,7 +182,7 @@ def _processes() -> Iterator[tuple[int, _Process]]:
 def _process(pid: int) -> _Process | None:
     """None when it has ended, or is a zombie."""
     fields, uid = shim_tree.stat_fields(pid), _uid(pid)
-    if not fields or uid is None or fields[0] in (b"Z", b"X"):
+    if not fields or uid is None or shim_tree.has_ended(fields):
         return None
     shim = _shim(pid) if uid == os.geteuid() else ("", "")
     return _Process(int(fields[1]), int(fields[3]), int(fields[19]), uid, shim)
@@ -204,7 +204,7 @@ def _shim(pid: int) -> tuple[str, str]:
 
 def _marked(pid: int) -> str:
     """The tenant whose run folder stands in the environment."""
-    for word in _words(pid, "environ"):
+    for word in _words(shim_tree.running(pid), "environ"):
         name, _, folder = word.partition("=")
         if name == MARK:
             return _tenant_of(folder)

@@ -88,9 +88,19 @@ def agent():
         one.communicate()
 
 
+HEADLESS = (
+    MAPPED
+    + """
+threading.Thread(target=sys.stdin.read).start(); print("ready", flush=True)
+libc.syscall({"x86_64": 60, "aarch64": 93}[os.uname().machine], 0)
+"""
+)
+
+
 HIDDEN = {
     "unlinked": UNLINKED,
     "mapped and closed": MAPPED,
+    "mapped and closed, the first thread has ended": HEADLESS,
     "in memory": IN_MEMORY,
     "of a process that hides its owner": UNLINKED + UNDUMPABLE,
     "in one thread's own table": OWN_TABLE,

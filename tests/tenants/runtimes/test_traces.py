@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tenants.runtimes import rundir, shim_tree, traces
+from tenants.runtimes import kill_script, rundir, shim_tree, traces
 from tenants.runtimes.base import AgentState
 from tenants.runtimes.docker import DockerRuntime
 from tenants.runtimes.docker_engine import Engine
@@ -289,3 +290,69 @@ def test_a_process_without_its_environment_and_hidden_from_others_is_found_by_it
         dropping.runtime.end_strays(spec.tenant, spec.uid)
         assert hidden.wait(10) == -signal.SIGKILL
     assert healthy(spec.port)
+
+
+HEADLESS = """
+import ctypes, os, sys, threading
+kept = bytearray(b"x" * 40_000_000)
+threading.Thread(target=threading.Event().wait).start()
+print("ready", flush=True)
+ctypes.CDLL(None).syscall({"x86_64": 60, "aarch64": 93}[os.uname().machine], 0)
+"""
+
+
+@contextmanager
+def headless(**how):
+    """A process whose first thread has ended: the kernel shows it as a zombie, and its other threads run."""
+    argv = [SYSTEM_PYTHON, "-I", "-S", "-c", HEADLESS]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, **how) as process:
+        try:
+            assert process.stdout.readline() == b"ready\n"
+            until(lambda: shim_tree.stat_fields(process.pid)[0] == b"Z")
+            yield process
+        finally:
+            process.kill()
+
+
+def test_what_runs_without_its_first_thread_is_seen_and_weighed():
+    with headless() as process:
+        assert shim_tree.start_time(process.pid) is not None
+        assert process.pid in shim_tree.descendants(os.getpid())
+        assert shim_tree.resident(process.pid) > 40_000_000
+        assert shim_tree.proportional(process.pid) > 40_000_000
+        process.kill()
+        until(lambda: shim_tree.start_time(process.pid) is None)
+
+
+@needs_root
+@pytest.mark.root
+def test_an_agent_without_its_first_thread_is_told_and_ended(dropping):
+    spec = dropping.make_spec()
+    with headless(user=spec.uid, group=spec.uid, extra_groups=[]) as process:
+        assert seen(dropping, spec) == {f"process {process.pid}"}
+        dropping.runtime.end_strays(spec.tenant, spec.uid)
+        assert process.wait(10) == -signal.SIGKILL
+
+
+def test_without_a_uid_of_its_own_it_is_known_by_its_mark(sharing, settings):
+    spec = sharing.make_spec()
+    with headless(env={shim_tree.MARK: str(Path(settings.HOME) / "run" / spec.tenant)}) as process:
+        assert seen(sharing, spec) == {f"process {process.pid}"}
+        sharing.runtime.end_strays(spec.tenant, spec.uid)
+        assert process.wait(10) == -signal.SIGKILL
+
+
+def test_a_family_is_killed_with_those_that_have_no_first_thread():
+    with headless(env={"MARK": "headless"}) as process:
+        assert kill_script.kill_family("MARK=headless") == (1, True)
+        assert process.wait(10) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("state", [{}, {"shim": None, "strays": []}, {"shim": [1], "strays": []}, {"boot": 1}, []])
+def test_a_note_that_makes_no_sense_is_none(sharing, settings, state):
+    spec, handle = sharing.serving()
+    note = run_dir(settings, handle) / "state.json"
+    whole = note.read_text()
+    note.write_text(json.dumps({"boot": shim_tree.boot_id(), **state} if isinstance(state, dict) else state))
+    assert {stray.split()[0] for stray in seen(sharing, spec)} == {"keeper"}, "the world tells instead"
+    note.write_text(whole)
