@@ -157,10 +157,15 @@ def look_at(node_id: int, public_ids: Iterable[str], agents: Iterable[str]) -> i
     for tenant in _settled(node):
         public_id = str(tenant.public_id)
         if public_id in wanted or (tenant.handle and tenant.handle["id"] in ids):
-            found = _seen_safely(runtime, tenant, runtime.find(public_id), thorough=True)
-            act(node, found)
-            total += len(found)
+            look = partial(_look_at_one, node, runtime, tenant)
+            total += contained(look, 0, what="tenant can't be looked at", passing=(DependencyDown,), tenant=tenant.slug)
     return total
+
+
+def _look_at_one(node: Node, runtime: Runtime, tenant: Tenant) -> int:
+    found = _seen_safely(runtime, tenant, runtime.find(str(tenant.public_id)), thorough=True)
+    act(node, found)
+    return len(found)
 
 
 def _sweep_node(node: Node) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import select
 from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
@@ -22,7 +23,7 @@ from tenants.runtimes.base import LABEL_HELPER, LABEL_INSTANCE
 from zcplatform.engine_requests import Refused, Request, fields, parse
 
 HEAD_MAX, CHUNK, CONNECTIONS_MAX = 16_384, 65_536, 256
-HEAD_S, LOOK_S, START_S = 10.0, 10.0, 30.0
+HEAD_S, LOOK_S, START_S, LOOK_EVERY_S = 10.0, 10.0, 30.0, 1.0
 _SWITCHED = re.compile(rb"HTTP/1\.1 101[ \r]")
 log = structlog.get_logger(__name__)
 
@@ -129,7 +130,7 @@ class EngineProxy:
             if request.upgrades and not switched:
                 out.write_eof()  # it was not asked to close, as with any other request
             there = asyncio.create_task(_copy(reader, out) if switched else _drop(reader, out))
-            await _copy(upstream, writer)
+            await _until_gone(writer, asyncio.create_task(_copy(upstream, writer)))
         finally:
             if there:
                 there.cancel()
@@ -163,6 +164,19 @@ async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> N
             target.write(chunk)
             await target.drain()
         target.write_eof()
+
+
+async def _until_gone(client: asyncio.StreamWriter, carrying: asyncio.Task[None]) -> None:
+    """Wait until all is carried to the client, or it has closed both ways. What it closed alone, it may still read; and
+    with nothing to carry, nobody else would see that it has gone."""
+    hung_up = select.poll()
+    hung_up.register(client.get_extra_info("socket").fileno(), 0)
+    try:
+        while not (await asyncio.wait({carrying}, timeout=LOOK_EVERY_S))[0]:
+            if client.is_closing() or hung_up.poll(0):  # what is closed here may have lent its number to another
+                return
+    finally:
+        carrying.cancel()
 
 
 async def _drop(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:

@@ -13,13 +13,18 @@ from collections import defaultdict
 
 from django_q.tasks import async_task
 
+from monitoring import heartbeats
 from tenants.models import Node
 from tenants.runtimes import runtime_for
 from tenants.runtimes.base import Happening
 from zcplatform.lib.errors import FaultError
 
+SWEEPS = "sweeps"
 HAND_ON_EVERY_S = 1.0
 PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
+PACE_S = 5.0
+"""Nobody is looked at more often than so, whatever is told of them: an agent can have the engine tell something, such
+as the end of a process for want of memory, ten times a second and for ever."""
 MOST = 1_000
 """So many happenings of a node are kept between two turns; when there are more, all of it is looked at instead."""
 log = logging.getLogger(__name__)
@@ -33,6 +38,7 @@ class Listener(threading.Thread):
         self.node = node
         self.failing = False
         self._heard: set[Happening] = set()
+        self._taken: dict[Happening, float] = {}
         self._lost = False
         self._lock = threading.Lock()
 
@@ -63,11 +69,16 @@ class Listener(threading.Thread):
                 self._lost = True
 
     def take(self) -> tuple[list[Happening], bool]:
-        """What was heard since the last call, and whether something may have been missed."""
+        """What was heard since the last call, and whether something may have been missed. What was taken a moment ago
+        already comes later."""
         with self._lock:
-            heard, self._heard = sorted(self._heard), set()
+            now = time.monotonic()
+            self._taken = {happening: at for happening, at in self._taken.items() if now - at < PACE_S}
+            heard = self._heard - self._taken.keys()
+            self._heard -= heard
+            self._taken.update(dict.fromkeys(heard, now))
             lost, self._lost = self._lost and not self.failing, self._lost and self.failing
-        return heard, lost
+        return sorted(heard), lost
 
     def _tell(self, error: Exception) -> None:
         if not self.failing:
@@ -83,15 +94,18 @@ class EngineWatch:
         self.listeners: dict[int, Listener] = {}
 
     def hand_on(self) -> None:
-        """Listen to nodes that are new, and have the workers look at what was heard."""
+        """Listen to nodes that are new, and have the workers look at what was heard. While they have not come to what
+        waits for them, what is heard is kept: else looks would pile up before the sweeps, mails and alerts."""
         for node in Node.objects.exclude(state=Node.State.DISABLED).filter(runtime="docker"):
             if node.pk not in self.listeners:
                 self.listeners[node.pk] = Listener(node)
                 self.listeners[node.pk].start()
+        if heartbeats.is_waiting(SWEEPS):
+            return
         for pk, listener in self.listeners.items():
             heard, lost = listener.take()
             if lost:
-                async_task("tenants.tasks.reconcile_sweep", cluster="sweeps", task_name="sweep")
+                async_task("tenants.tasks.reconcile_sweep", cluster=SWEEPS, task_name="sweep")
             elif heard:
                 self._look_at(pk, heard)
 
@@ -100,4 +114,4 @@ class EngineWatch:
         by: dict[str, list[str]] = defaultdict(list)
         for happening in heard:
             by["tenants" if happening.tenant else "agents"].append(happening.tenant or happening.agent)
-        async_task("tenants.tasks.look_at", node, by["tenants"], by["agents"], cluster="sweeps", task_name="look")
+        async_task("tenants.tasks.look_at", node, by["tenants"], by["agents"], cluster=SWEEPS, task_name="look")

@@ -63,8 +63,13 @@ def admin_socket() -> Path:
     path = Path(settings.HOME) / "run" / "caddy.sock"
     if len(os.fsencode(path)) > MAX_SOCKET_PATH:
         tag = hashlib.sha256(os.fsencode(settings.HOME)).hexdigest()[:12]
-        path = Path(tempfile.gettempdir()) / f"zcplatform-{os.geteuid()}-{tag}" / "caddy.sock"
+        path = _short_folder() / f"zcplatform-{os.geteuid()}-{tag}" / "caddy.sock"
     return _plain(path)
+
+
+def _short_folder() -> Path:
+    """For root not the folder where everybody may write: an agent could take the name there first, and keep it."""
+    return Path("/run") if os.geteuid() == 0 else Path(tempfile.gettempdir())
 
 
 def first_configuration() -> Path:

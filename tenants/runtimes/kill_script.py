@@ -22,8 +22,9 @@ def table():
     for name in os.listdir("/proc"):
         if name.isdigit() and (stat := read(name, "stat")):
             # The second field is the program's name in brackets and may hold anything, brackets too.
-            state, parent, _, session = stat.rpartition(b")")[2].split()[:4]
-            if state not in (b"Z", b"X"):
+            state, parent, _, session, *rest = stat.rpartition(b")")[2].split()
+            # One whose first thread has ended is shown as a zombie too, and its other threads run.
+            if state not in (b"Z", b"X") or int(rest[13]) > 1:
                 found[int(name)] = (int(parent), int(session))
     return found
 
@@ -36,11 +37,22 @@ def read(pid, what):
         return b""
 
 
+def environment(pid):
+    """Its variables. The first thread shows none once it has ended; then the others do."""
+    if shown := read(pid, "environ"):
+        return shown.split(b"\0")
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return []
+    return b"\0".join(read(pid, f"task/{thread}/environ") for thread in threads).split(b"\0")
+
+
 def family(mark):
     """The pids that bear ``mark`` (``NAME=value``), their sessions and their descendants; never our own."""
     everybody = table()
     everybody.pop(os.getpid(), None)
-    found = {pid for pid in everybody if mark.encode() in read(pid, "environ").split(b"\0")}
+    found = {pid for pid in everybody if mark.encode() in environment(pid)}
     grown = True
     while grown:
         more = {pid for pid, kin in everybody.items() if pid not in found and found.intersection(kin)}

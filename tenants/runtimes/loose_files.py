@@ -9,25 +9,35 @@ prints what those of one uid take, of the processes that it can see and look int
 
 import contextlib
 import os
+import random
 import stat
 import sys
+import time
 
 PROC = "/proc"
 SHM = "/proc/sysvipc/shm"
+LOOK_S = 1.0
+"""So long one uid's descriptors are looked at: a hundred threads that share eight thousand of them are a million."""
 
 
 def held(uids, device=None, proc=PROC):
     """Bytes on the disk by uid, of the regular files that have no name and belong to that uid, each once; on one
     device where one is given. Whoever holds them is looked at by the uid that the kernel tells, since a process can
-    hide who owns its folder in ``proc``."""
+    hide who owns its folder in ``proc``. Of one with very many descriptors a part is looked at, another each time."""
     found: dict[int, int] = dict.fromkeys(uids, 0)
+    left = dict.fromkeys(uids, LOOK_S)
     seen: set[tuple[int, int]] = set()
-    for pid in os.listdir(proc):
-        if pid.isdigit() and uid_of(f"{proc}/{pid}") in found:
-            for file in open_files(f"{proc}/{pid}"):
+    pids = [pid for pid in os.listdir(proc) if pid.isdigit()]
+    random.shuffle(pids)  # so that nobody knows where we shall not get to
+    for pid in pids:
+        uid = uid_of(f"{proc}/{pid}")
+        if uid in found and left[uid] > 0:
+            began = time.monotonic()
+            for file in open_files(f"{proc}/{pid}", began + left[uid]):
                 if file.st_uid in found and device in (None, file.st_dev) and (file.st_dev, file.st_ino) not in seen:
                     seen.add((file.st_dev, file.st_ino))
                     found[file.st_uid] += file.st_blocks * 512
+            left[uid] -= time.monotonic() - began
     return found
 
 
@@ -38,13 +48,17 @@ def uid_of(process):
     return None
 
 
-def open_files(process):
-    """What its threads hold open or mapped that has no name; threads need not share their descriptors."""
-    places = [f"{process}/map_files"]
-    with contextlib.suppress(OSError):
-        places += [f"{process}/task/{thread}/fd" for thread in os.listdir(f"{process}/task")]
+def open_files(process, until):
+    """What its threads hold open or mapped that has no name; threads need not share their descriptors. What is not
+    reached before ``until``, of the monotonic clock, is left out."""
+    threads, mapped = listed(f"{process}/task"), f"{process}/map_files"
+    # Once the first thread has ended, what is mapped is seen by another, under its own number.
+    places = [mapped] if listed(mapped) else [f"{process}/../{thread}/map_files" for thread in threads]
+    places += [f"{process}/task/{thread}/fd" for thread in threads]
     for place in places:
         for name in listed(place):
+            if time.monotonic() > until:
+                return
             with contextlib.suppress(OSError):
                 file = os.stat(f"{place}/{name}")
                 if stat.S_ISREG(file.st_mode) and file.st_nlink == 0:

@@ -106,8 +106,9 @@ class RunDir:
         return value if isinstance(value, dict) else None
 
     def state(self) -> dict[str, Any]:
-        """What the shim last wrote; empty when it never ran."""
-        return self._read("state.json") or {}
+        """What the shim last wrote; empty when it never ran, or when that makes no sense: then the world tells."""
+        state = self._read("state.json") or {}
+        return state if _is_sound(state) else {}
 
     def delete(self) -> None:
         with storage_errors(self.path), suppress(FileNotFoundError):
@@ -185,6 +186,12 @@ def _lines_after(files: list[tuple[int, Path]], position: int) -> tuple[bytes, s
             break
         left -= span[2]
     return data[:whole], f"{span[0]}:{span[1] + left}"
+
+
+def _is_sound(state: dict[str, Any]) -> bool:
+    pairs = [state.get("shim"), *(state.get("strays") or [])] if isinstance(state.get("strays"), list) else [None]
+    numbers = (isinstance(pair, list) and [type(n) for n in pair] == [int, int] for pair in pairs)
+    return isinstance(state.get("boot"), str) and all(numbers)
 
 
 def alive(state: dict[str, Any]) -> bool:

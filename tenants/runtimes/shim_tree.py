@@ -44,11 +44,31 @@ def stat_fields(pid):
         return None
 
 
+def has_ended(fields):
+    """Whether ``fields`` are a zombie's. A process whose first thread has ended is shown as one, and the others run."""
+    return fields[0] in (b"Z", b"X") and int(fields[17]) < 2
+
+
 def start_time(pid):
     """Ticks since boot; with the boot's id it tells a process from a later one with the same pid. None when it is
     gone or a zombie."""
     fields = stat_fields(pid)
-    return int(fields[19]) if fields and fields[0] not in (b"Z", b"X") else None
+    return int(fields[19]) if fields and not has_ended(fields) else None
+
+
+def running(pid):
+    """A thread of the process by which its memory can be seen; the first thread's is gone when that has ended."""
+    fields = stat_fields(pid)
+    if fields and fields[0] in (b"Z", b"X"):
+        try:
+            threads = [int(thread) for thread in os.listdir(f"/proc/{pid}/task")]
+        except OSError:
+            threads = []
+        for thread in threads:
+            fields = stat_fields(thread)
+            if fields and fields[0] not in (b"Z", b"X"):
+                return thread
+    return pid
 
 
 def session(pid):
@@ -86,8 +106,12 @@ def children(pid):
 
 def resident(pid):
     """Bytes of memory that the process holds."""
+    return resident_of(pid) or resident_of(running(pid))
+
+
+def resident_of(thread):
     try:
-        with open(f"/proc/{pid}/statm") as file:
+        with open(f"/proc/{thread}/statm") as file:
             return int(file.read().split()[1]) * PAGE
     except (OSError, IndexError):
         return 0

@@ -97,16 +97,32 @@ def _end_uid(uid: int, tenant: str) -> None:
     there = dict(_processes())
     if any(_is_foreign(pid, there, tenant) for pid, process in there.items() if process.uid == uid):
         return
+    deadline = time.monotonic() + shim_tree.KILL_S
+    while not _kill_as(uid):
+        if time.monotonic() > deadline:
+            raise DependencyTimeout(f"What has the uid {uid} does not end: it stops or kills who is sent to end it.")
+
+
+def _kill_as(uid: int) -> bool:
+    """Whether a child of ours, with the tenant's uid, has killed all that has it. From the moment that it has the uid
+    the agent may signal it too: one that was stopped is not waited for, one that was killed has not done it."""
     child = os.fork()
     if child == 0:
         try:
-            os.setgroups([])
-            os.setresgid(uid, uid, uid)
-            os.setresuid(uid, uid, uid)
-            os.kill(-1, signal.SIGKILL)
-        finally:
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # our handlers are not for an agent to run
+            with suppress(OSError):  # a uid that can't be had here has no processes either
+                os.setgroups([])
+                os.setresgid(uid, uid, uid)
+                os.setresuid(uid, uid, uid)
+                os.kill(-1, signal.SIGKILL)
             os._exit(0)
-    os.waitpid(child, 0)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, os.WUNTRACED)
+    if os.WIFSTOPPED(status):
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    return os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0
 
 
 def _is_foreign(pid: int, there: Mapping[int, _Process], tenant: str) -> bool:
@@ -166,7 +182,7 @@ def _processes() -> Iterator[tuple[int, _Process]]:
 def _process(pid: int) -> _Process | None:
     """None when it has ended, or is a zombie."""
     fields, uid = shim_tree.stat_fields(pid), _uid(pid)
-    if not fields or uid is None or fields[0] in (b"Z", b"X"):
+    if not fields or uid is None or shim_tree.has_ended(fields):
         return None
     shim = _shim(pid) if uid == os.geteuid() else ("", "")
     return _Process(int(fields[1]), int(fields[3]), int(fields[19]), uid, shim)
@@ -188,7 +204,7 @@ def _shim(pid: int) -> tuple[str, str]:
 
 def _marked(pid: int) -> str:
     """The tenant whose run folder stands in the environment."""
-    for word in _words(pid, "environ"):
+    for word in _words(shim_tree.running(pid), "environ"):
         name, _, folder = word.partition("=")
         if name == MARK:
             return _tenant_of(folder)

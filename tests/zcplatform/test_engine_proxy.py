@@ -313,6 +313,19 @@ def test_a_client_that_leaves_ends_what_the_engine_follows_for_it(bench):
 
 
 @pytest.mark.docker
+@pytest.mark.parametrize("way", ["follows a silent log", "runs what neither reads nor prints"])
+def test_a_client_that_leaves_an_answer_unread_is_not_held_for_ever(bench, way):
+    request = bench.request(f"GET /containers/{bench.ours}/logs?stdout=1&follow=1&tail=0")
+    if way.startswith("runs"):
+        silent = bench.exec(bench.ours, cmd=["/usr/bin/python3", "-c", "import time; time.sleep(100)"], stdin=True)
+        request = bench.request(f"POST /exec/{silent}/start", {"Tty": False})
+    with bench.connect() as client:
+        client.sendall(request)
+        assert client.recv(1) == b"H"
+    wait_for(lambda: bench.proxy._open == 0, "its place is free")
+
+
+@pytest.mark.docker
 def test_more_connections_than_it_holds_are_turned_away(bench):
     held = [bench.connect() for _ in range(CONNECTIONS_MAX)]
     wait_for(lambda: bench.proxy._open == CONNECTIONS_MAX, "all are held")

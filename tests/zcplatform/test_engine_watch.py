@@ -59,6 +59,41 @@ def test_of_a_flood_one_look_at_everything_is_left(monkeypatch):
     assert asked == [("tenants.tasks.reconcile_sweep",)]
 
 
+@pytest.fixture
+def told(monkeypatch):
+    """A watch, its only listener, and what it has put into the queue."""
+    asked: list[tuple] = []
+    monkeypatch.setattr(engine_watch, "async_task", lambda *args, **_: asked.append(args))
+    watch, node = EngineWatch(), NodeFactory()
+    watch.listeners[node.pk] = Listener(node)
+    return watch, watch.listeners[node.pk], asked
+
+
+def test_an_agent_of_which_something_is_told_without_pause_is_looked_at_now_and_then(told, monkeypatch):
+    watch, listener, asked = told
+    for _ in range(5):
+        listener.add(Happening(tenant="noisy"))
+        watch.hand_on()
+    assert [tenants for _, _, tenants, _ in asked] == [["noisy"]]
+    listener.add(Happening(tenant="another"))
+    watch.hand_on()
+    assert [tenants for _, _, tenants, _ in asked] == [["noisy"], ["another"]]
+    monkeypatch.setattr(engine_watch, "PACE_S", 0)
+    watch.hand_on()
+    assert [tenants for _, _, tenants, _ in asked] == [["noisy"], ["another"], ["noisy"]], "it is not forgotten"
+
+
+def test_looks_do_not_pile_up_before_workers_that_do_not_come_to_them(told):
+    watch, listener, asked = told
+    waiting = OrmQ.objects.create(key="sweeps", payload="", lock=timezone.now() - timedelta(seconds=1))
+    listener.add(Happening(tenant="a"))
+    watch.hand_on()
+    assert asked == []
+    waiting.delete()
+    watch.hand_on()
+    assert [tenants for _, _, tenants, _ in asked] == [["a"]]
+
+
 def test_rows_that_a_dead_cluster_had_taken_are_free_for_the_next(monkeypatch):
     monkeypatch.setattr("django.db.connections.close_all", lambda: None)
     for name in heartbeats.CLUSTERS:

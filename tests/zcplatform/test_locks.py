@@ -126,6 +126,20 @@ def test_a_stranger_who_holds_a_loose_file_of_an_earlier_version_keeps_nobody_ou
                 startup.lock("web")
 
 
+@pytest.mark.root
+@pytest.mark.timeout(60)
+def test_a_stranger_who_holds_the_folder_too_is_not_waited_for_without_end(home):
+    path = home / "run" / "serve-web.lock"
+    path.write_text("")
+    path.chmod(0o644)
+    path.parent.chmod(0o755)
+    with stranger(path.parent) as folder, stranger(path) as file:
+        assert (folder, file) == ("held", "held")
+        with pytest.raises(Misconfigured, match="serve already runs"):
+            startup.lock("web")
+    startup.lock("web").close()
+
+
 TAKEN = {
     "run/serve-web.lock": lambda: startup.lock("web").close(),
     "run/serve-workers.lock": lambda: startup.lock("workers").close(),

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 STEP_S = 0.02
+ASIDE_S = 2.0  # what another of us puts aside in the same folder takes a moment
 _LOCKS = Path("/proc/locks")
 
 
@@ -45,19 +46,22 @@ def take(path: Path, *, wait_s: float = 0.0) -> int:
         loose = _is_open_to_others(descriptor) and (locked or _strangers_have(descriptor))
         if locked and not loose and _is_still(path, descriptor):
             return descriptor
-        if loose:
-            _put_aside(path, descriptor)
+        again = _put_aside(path, descriptor) if loose else locked
         os.close(descriptor)
-        if not (locked or loose):
-            _pause(path, until)
+        if not again:
+            _pause(path, until + ASIDE_S if loose else until)
 
 
-def _put_aside(path: Path, descriptor: int) -> None:
-    """One at a time: else the second would remove what the first has made and locked."""
+def _put_aside(path: Path, descriptor: int) -> bool:
+    """One at a time: else the second would remove what the first has made and locked. False while another is at it, or
+    a stranger has a lock on a folder that was open to all."""
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        if _lock(folder) and _is_still(path, descriptor):
+        if not _lock(folder):
+            return False
+        if _is_still(path, descriptor):
             path.unlink()
+        return True
     finally:
         os.close(folder)
 

@@ -29,6 +29,13 @@ class TestAdminSocket:
         settings.HOME = Path("/" + "y" * 120)
         assert admin_socket() != first
 
+    @pytest.mark.root
+    @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+    def test_no_agent_can_take_the_name_of_the_short_path_first(self, settings):
+        settings.HOME, settings.CADDY_ADMIN = Path("/" + "x" * 120), ""
+        above = admin_socket().parent.parent.stat()
+        assert above.st_uid == 0 and not above.st_mode & 0o022
+
     @pytest.mark.parametrize(
         "value", ["/run/c.sock", "unix//run/c.sock", "unix//run/c.sock|0660", "unix:///run/c.sock"]
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 import uuid
 from pathlib import Path
 
@@ -87,9 +88,19 @@ def agent():
         one.communicate()
 
 
+HEADLESS = (
+    MAPPED
+    + """
+threading.Thread(target=sys.stdin.read).start(); print("ready", flush=True)
+libc.syscall({"x86_64": 60, "aarch64": 93}[os.uname().machine], 0)
+"""
+)
+
+
 HIDDEN = {
     "unlinked": UNLINKED,
     "mapped and closed": MAPPED,
+    "mapped and closed, the first thread has ended": HEADLESS,
     "in memory": IN_MEMORY,
     "of a process that hides its owner": UNLINKED + UNDUMPABLE,
     "in one thread's own table": OWN_TABLE,
@@ -118,6 +129,18 @@ def test_on_another_device_it_is_not_the_folders(place, agent):
     device = place.stat().st_dev
     assert loose_files.held({UID}, device)[UID] >= 5 * MB
     assert loose_files.held({UID}, device + 1)[UID] == 0
+
+
+def test_of_one_with_very_many_descriptors_a_part_is_looked_at(agent, monkeypatch):
+    many = "import os\nfor _ in range(900): os.dup(0)\n"
+    agent(many + "".join("threading.Thread(target=threading.Event().wait, daemon=True).start()\n" for _ in range(20)))
+    looked_at, clock, real = [], iter(range(10**9)), os.stat
+    with monkeypatch.context() as patch:
+        patch.setattr(loose_files, "LOOK_S", 200)
+        patch.setattr(time, "monotonic", lambda: next(clock))
+        patch.setattr(os, "stat", lambda path, **more: looked_at.append(path) or real(path, **more))
+        loose_files.held({UID})
+    assert 0 < len(looked_at) <= 200
 
 
 def test_when_the_process_ends_it_weighs_nothing(place, agent):

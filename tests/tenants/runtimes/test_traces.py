@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tenants.runtimes import rundir, shim_tree, traces
+from tenants.runtimes import kill_script, rundir, shim_tree, traces
 from tenants.runtimes.base import AgentState
 from tenants.runtimes.docker import DockerRuntime
 from tenants.runtimes.docker_engine import Engine
@@ -183,6 +185,35 @@ def test_what_forks_and_ends_without_pause_is_ended(dropping, settings):
     assert [pid for pid in alive(spec.tenant) if shim_tree.start_time(pid)] == []
 
 
+STOPS_ALL = """
+import os, signal
+os.setsid()
+print("ready", flush=True)
+while True:
+    os.kill(-1, signal.SIGSTOP)
+"""
+
+
+@needs_root
+@pytest.mark.root
+def test_an_agent_that_stops_whoever_has_its_uid_does_not_hold_up_its_own_end(dropping):
+    spec = dropping.make_spec()
+    argv = [SYSTEM_PYTHON, "-I", "-S", "-c", STOPS_ALL]
+    for _ in range(10):
+        with subprocess.Popen(argv, user=spec.uid, group=spec.uid, extra_groups=[], stdout=subprocess.PIPE) as hostile:
+            assert hostile.stdout.readline() == b"ready\n"
+            ending = threading.Thread(target=traces._end_uid, args=(spec.uid, spec.tenant), daemon=True)
+            ending.start()
+            ending.join(30)
+            held_up = ending.is_alive()
+            hostile.kill()
+            for pid in [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()] if held_up else []:
+                if traces._uid(pid) == spec.uid:
+                    os.kill(pid, signal.SIGKILL)
+            assert not held_up
+            assert hostile.wait(10) == -signal.SIGKILL
+
+
 def test_a_command_beside_the_agent_is_no_stray_until_the_agent_is_gone(bench, settings):
     spec, handle = bench.serving()
     marker = f"beside-{spec.tenant}"
@@ -259,3 +290,69 @@ def test_a_process_without_its_environment_and_hidden_from_others_is_found_by_it
         dropping.runtime.end_strays(spec.tenant, spec.uid)
         assert hidden.wait(10) == -signal.SIGKILL
     assert healthy(spec.port)
+
+
+HEADLESS = """
+import ctypes, os, sys, threading
+kept = bytearray(b"x" * 40_000_000)
+threading.Thread(target=threading.Event().wait).start()
+print("ready", flush=True)
+ctypes.CDLL(None).syscall({"x86_64": 60, "aarch64": 93}[os.uname().machine], 0)
+"""
+
+
+@contextmanager
+def headless(**how):
+    """A process whose first thread has ended: the kernel shows it as a zombie, and its other threads run."""
+    argv = [SYSTEM_PYTHON, "-I", "-S", "-c", HEADLESS]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, **how) as process:
+        try:
+            assert process.stdout.readline() == b"ready\n"
+            until(lambda: shim_tree.stat_fields(process.pid)[0] == b"Z")
+            yield process
+        finally:
+            process.kill()
+
+
+def test_what_runs_without_its_first_thread_is_seen_and_weighed():
+    with headless() as process:
+        assert shim_tree.start_time(process.pid) is not None
+        assert process.pid in shim_tree.descendants(os.getpid())
+        assert shim_tree.resident(process.pid) > 40_000_000
+        assert shim_tree.proportional(process.pid) > 40_000_000
+        process.kill()
+        until(lambda: shim_tree.start_time(process.pid) is None)
+
+
+@needs_root
+@pytest.mark.root
+def test_an_agent_without_its_first_thread_is_told_and_ended(dropping):
+    spec = dropping.make_spec()
+    with headless(user=spec.uid, group=spec.uid, extra_groups=[]) as process:
+        assert seen(dropping, spec) == {f"process {process.pid}"}
+        dropping.runtime.end_strays(spec.tenant, spec.uid)
+        assert process.wait(10) == -signal.SIGKILL
+
+
+def test_without_a_uid_of_its_own_it_is_known_by_its_mark(sharing, settings):
+    spec = sharing.make_spec()
+    with headless(env={shim_tree.MARK: str(Path(settings.HOME) / "run" / spec.tenant)}) as process:
+        assert seen(sharing, spec) == {f"process {process.pid}"}
+        sharing.runtime.end_strays(spec.tenant, spec.uid)
+        assert process.wait(10) == -signal.SIGKILL
+
+
+def test_a_family_is_killed_with_those_that_have_no_first_thread():
+    with headless(env={"MARK": "headless"}) as process:
+        assert kill_script.kill_family("MARK=headless") == (1, True)
+        assert process.wait(10) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("state", [{}, {"shim": None, "strays": []}, {"shim": [1], "strays": []}, {"boot": 1}, []])
+def test_a_note_that_makes_no_sense_is_none(sharing, settings, state):
+    spec, handle = sharing.serving()
+    note = run_dir(settings, handle) / "state.json"
+    whole = note.read_text()
+    note.write_text(json.dumps({"boot": shim_tree.boot_id(), **state} if isinstance(state, dict) else state))
+    assert {stray.split()[0] for stray in seen(sharing, spec)} == {"keeper"}, "the world tells instead"
+    note.write_text(whole)
