@@ -95,7 +95,7 @@ class Door:
     async def _chat(self, place: Place, request: DoorRequest, answer: Answer) -> None:
         if request.scope["method"] != "POST":
             raise MethodNotAllowed("Chat is a POST.")
-        agent, secret = await in_database(admit, place.slug, request.bearer())
+        agent, secret = await in_database(admit, place.slug, request.bearer(), caller=request.network())
         with self._slot(agent):
             body = parse(await request.json_body())
             await request.while_connected(self._converse(agent, secret, body, answer))
@@ -104,7 +104,8 @@ class Door:
         if request.scope["method"] != "POST":
             raise MethodNotAllowed("Pairing is a POST.")
         body = door_pair.parse(await request.json_body())
-        await answer.json(200, await in_database(door_pair.pair, place.slug, body, request.ip(), request.id))
+        asked = door_pair.pair, place.slug, body, request.ip(), request.id
+        await answer.json(200, await in_database(*asked, caller=request.network()))
 
     @contextmanager
     def _slot(self, agent: Agent) -> Iterator[None]:
@@ -149,7 +150,7 @@ class Door:
         await answer.write(b"", more=False)
 
     async def _public(self, place: Place, request: DoorRequest, answer: Answer) -> None:
-        agent = await in_database(public_agent, place.slug)
+        agent = await in_database(public_agent, place.slug, caller=request.network())
         path = request.below(place)
         if not path or not serves(agent_kind(agent.kind).public_paths, place.path):
             raise NotFound

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,12 +27,13 @@ from zcplatform.lib.redact import SecretStr, handle
 
 KEEP_S = 60.0
 MAX_KEPT = 5_000
-MAX_WAITING = 64
+MAX_WAITING, MAX_WAITING_EACH = 64, 32
+"""Of all callers together, and of one: half stays for everybody else."""
 T = TypeVar("T")
 
 # Threads of its own: Django's single thread for synchronous code would make every chat wait for every other.
 _threads = ThreadPoolExecutor(4, thread_name_prefix="door")
-_asked: set[object] = set()
+_asked: Counter[str] = Counter()
 _toucher = ThreadPoolExecutor(1, thread_name_prefix="door-touch")
 _touching = Lock()
 log = logging.getLogger(__name__)
@@ -48,15 +50,18 @@ class Agent:
     port: int
 
 
-async def in_database(query: Callable[..., T], *args: object) -> T:
-    """Overloaded when so many queries wait that one more would come too late."""
-    if len(_asked) >= MAX_WAITING:
+async def in_database(query: Callable[..., T], *args: object, caller: str = "") -> T:
+    """Overloaded when so many queries wait that one more would come too late, or too many of this ``caller``, which is
+    a network."""
+    if _asked.total() >= MAX_WAITING or _asked[caller] >= MAX_WAITING_EACH:
         raise Overloaded
-    _asked.add(mine := object())
+    _asked[caller] += 1
     try:
         return await sync_to_async(_with_connection, thread_sensitive=False, executor=_threads)(query, *args)
     finally:
-        _asked.discard(mine)
+        _asked[caller] -= 1
+        if not _asked[caller]:
+            del _asked[caller]
 
 
 def _with_connection(query: Callable[..., T], *args: object) -> T:

@@ -13,9 +13,11 @@ from urllib.parse import parse_qsl
 
 from django.conf import settings
 
+from accounts.rates import network_of
+from zcplatform.lib.arriving import Arriving
 from zcplatform.lib.client_ip import client_ip
 from zcplatform.lib.envelope import to_envelope
-from zcplatform.lib.errors import InvalidField, RequestError, TooLarge, Unauthenticated
+from zcplatform.lib.errors import InvalidField, Overloaded, RequestError, TooLarge, Unauthenticated
 from zcplatform.lib.slugs import check_slug
 
 Scope = dict[str, Any]
@@ -29,6 +31,7 @@ LINGER_S = 1
 MAX_CREDENTIAL = 200
 NO_TOKEN = "A valid access token of this tenant is needed."  # noqa: S105 - a message
 
+_arriving = Arriving()
 _DIRECT = re.compile(r"/t/([^/]*)(/.*)?", re.DOTALL)
 _ODD = re.compile(rb"%|//|\\|(?:^|/)\.{1,2}(?:/|$)")
 _TOKEN_NAMES = frozenset({"token", "access_token", "api_key", "apikey", "key", "authorization", "bearer"})
@@ -109,7 +112,7 @@ class DoorRequest:
         try:
             async with asyncio.timeout(LINGER_S):
                 await self._read()
-        except (TimeoutError, TooLarge, ClientGone):
+        except (TimeoutError, TooLarge, Overloaded, ClientGone):
             return True
         return False
 
@@ -128,6 +131,10 @@ class DoorRequest:
         peer = (self.scope.get("client") or ("", 0))[0]
         return client_ip(peer, ",".join(self.values(b"x-forwarded-for")), behind_proxy=settings.BEHIND_PROXY)
 
+    def network(self) -> str:
+        """By what limits count the caller."""
+        return network_of(self.ip())
+
     def bearer(self) -> str:
         """The credential; RequestError for two of them or one in the address, Unauthenticated for none."""
         query = parse_qsl(self.scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
@@ -143,7 +150,8 @@ class DoorRequest:
 
     async def body(self) -> bytes:
         """The whole body. Counted while it is read, whatever Content-Length says: TooLarge above 1 MB; SlowBody
-        when it takes longer than 30 s; ClientGone when it breaks off."""
+        when it takes longer than 30 s; Overloaded when too much of others is on its way; ClientGone when it breaks
+        off."""
         lengths = self.values(b"content-length")
         if lengths and lengths[0].isdecimal() and int(lengths[0][:20]) > MAX_BODY:
             raise TooLarge("The body may have 1 MB.")
@@ -155,16 +163,18 @@ class DoorRequest:
 
     async def _read(self) -> bytes:
         content = bytearray()
-        while True:
-            message = await self.receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGone
-            content += message.get("body", b"")
-            if len(content) > MAX_BODY:
-                raise TooLarge("The body may have 1 MB.")
-            if not message.get("more_body", False):
-                self._is_read = True
-                return bytes(content)
+        with _arriving.of(self.network()) as here:
+            while True:
+                message = await self.receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGone
+                content += message.get("body", b"")
+                if len(content) > MAX_BODY:
+                    raise TooLarge("The body may have 1 MB.")
+                here(len(content))
+                if not message.get("more_body", False):
+                    self._is_read = True
+                    return bytes(content)
 
     async def json_body(self) -> bytes:
         kinds = self.values(b"content-type")

@@ -10,7 +10,7 @@ Callers take turns: who sends many requests waits behind their own, and the long
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
@@ -26,6 +26,8 @@ WAIT_S = 0.7
 LONG_S = 2.0
 """A request that takes longer is taken to wait for something else (an engine, a provider): its place is lent out."""
 MAX_LONG = 56
+MAX_LONG_EACH = 12
+"""Of one caller: whoever has so many is told to come back, so that nobody else waits for what they wait for."""
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 Waiting = asyncio.Future[Executor]
@@ -38,11 +40,11 @@ class Admission:
         self._app, self._line = app, line
         self._free: list[Executor] = [_thread() for _ in range(threads)]
         self._lines: OrderedDict[str, deque[Waiting]] = OrderedDict()
-        self._long = 0
+        self._long: Counter[str] = Counter()
 
     async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any, *, caller: str) -> None:
         """Overloaded when no thread is to be had in time; nothing has been sent then. ``caller`` is who takes turns."""
-        place = _Place(self, await self._thread(caller))
+        place = _Place(self, await self._thread(caller), caller)
         try:
             async with ThreadSensitiveContext(executor=place.thread):
                 await self._app(scope, receive, place.watching(send))
@@ -50,6 +52,8 @@ class Admission:
             place.leave()
 
     async def _thread(self, caller: str) -> Executor:
+        if self._has_too_many(caller):
+            raise Overloaded
         if self._free:
             return self._free.pop()
         mine: Waiting = asyncio.get_running_loop().create_future()
@@ -87,28 +91,34 @@ class Admission:
             first = line[0]
             self._lines.move_to_end(caller)
             self._step_out(caller, first)
+            if self._has_too_many(caller):
+                _shed(first)
             if not first.done():
                 first.set_result(thread)
                 return
         self._free.append(thread)
 
-    def lend(self) -> bool:
+    def lend(self, caller: str) -> bool:
         """Let one more thread work in place of one that waits for something else; False when too many wait so."""
-        if self._long >= MAX_LONG:
+        if self._long.total() >= MAX_LONG:
             return False
-        self._long += 1
+        self._long[caller] += 1
         self.hand_out(_thread())
         return True
 
-    def take_back(self) -> None:
-        self._long -= 1
+    def take_back(self, caller: str) -> None:
+        self._long[caller] -= 1
+        self._long += Counter()  # forgets who has none
+
+    def _has_too_many(self, caller: str) -> bool:
+        return self._long[caller] >= MAX_LONG_EACH
 
 
 class _Place:
     """One request's thread, and what has become of its place among those that work."""
 
-    def __init__(self, admission: Admission, thread: Executor) -> None:
-        self.thread, self._admission = thread, admission
+    def __init__(self, admission: Admission, thread: Executor, caller: str) -> None:
+        self.thread, self._admission, self._caller = thread, admission, caller
         self._is_lent = self._is_stream = False
         self._timer = asyncio.get_running_loop().call_later(LONG_S, self._lend)
 
@@ -127,14 +137,14 @@ class _Place:
     def leave(self) -> None:
         self._timer.cancel()
         if self._is_lent:
-            self._admission.take_back()
+            self._admission.take_back(self._caller)
         if self._is_lent or self._is_stream:
             self.thread.shutdown(wait=False)
         else:
             self._admission.hand_out(self.thread)
 
     def _lend(self) -> None:
-        self._is_lent = self._admission.lend()
+        self._is_lent = self._admission.lend(self._caller)
 
 
 def _thread() -> Executor:

@@ -14,12 +14,11 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "zcplatform.settings")
 _django = get_asgi_application()
 
 import zcplatform.urls  # noqa: E402, F401 - models need Django to be set up; else each worker would load them by itself
-from accounts.rates import network_of  # noqa: E402
 from tenants.door import Door  # noqa: E402
 from tenants.door_http import Answer, ClientGone, DoorRequest, Receive, Send  # noqa: E402
 from zcplatform.admission import Admission  # noqa: E402
 from zcplatform.http_metrics import DOOR, REFUSED, timed  # noqa: E402
-from zcplatform.lib.errors import Overloaded, RequestError  # noqa: E402
+from zcplatform.lib.errors import Overloaded, RequestError, ZCError  # noqa: E402
 from zcplatform.lib.redact import handling  # noqa: E402
 from zcplatform.middleware import busy_page, is_for_programs  # noqa: E402
 
@@ -57,7 +56,7 @@ async def _to_django(scope: Any, receive: Receive, send: Send) -> None:
     request = DoorRequest(scope, receive)
     try:
         body = await request.body()
-    except RequestError as error:
+    except (RequestError, Overloaded) as error:
         await _refuse(request, send, error)
     except ClientGone:
         pass
@@ -68,7 +67,7 @@ async def _to_django(scope: Any, receive: Receive, send: Send) -> None:
 async def _admit(request: DoorRequest, receive: Receive, send: Send) -> None:
     admission = _watch if request.scope["path"] in _WATCHED else _work
     try:
-        await admission(request.scope, receive, send, caller=network_of(request.ip()))
+        await admission(request.scope, receive, send, caller=request.network())
     except Overloaded as error:
         await _shed(request, send, error)
 
@@ -91,7 +90,7 @@ def _after(body: bytes, receive: Receive) -> Receive:
     return again
 
 
-async def _refuse(request: DoorRequest, send: Send, error: RequestError) -> None:
+async def _refuse(request: DoorRequest, send: Send, error: ZCError) -> None:
     """Whoever asked is told before Django sees anything of it."""
     answer = Answer(timed(request.scope["method"], send, REFUSED), request.id)
     await answer.error(error, close=await request.breaks_off())

@@ -22,6 +22,7 @@ SANDBOX = ("Content-Security-Policy", "sandbox allow-scripts allow-forms")
 
 _THROUGH_CADDY = (*ANSWERED, "Content-Length", "Content-Encoding", "Content-Range", "Accept-Ranges", "Cache-Control",
                   "Expires", "Location")  # fmt: skip
+_FINAL = range(2, 10)  # by their first digit: a browser shows an answer with any status, 999 too
 # Caddy can only drop by name from an answer below 200, so this is everything that begins otherwise than what a
 # handshake needs: Connection, Date, Sec-WebSocket-*, Upgrade.
 _NO_HANDSHAKE = (
@@ -49,5 +50,5 @@ def caddy_proxy_options() -> Json:
     ]
     return {
         "headers": {"request": {"delete": ["Cookie", "Cookie2"]}, "response": {"delete": ["*"]}},
-        "handle_response": [{"match": {"status_code": [2, 3, 4, 5]}, "routes": [{"handle": copied}]}],
+        "handle_response": [{"match": {"status_code": list(_FINAL)}, "routes": [{"handle": copied}]}],
     }

@@ -38,6 +38,8 @@ _ERRORS = {
     504: ("dependency_timeout", "What is behind this address did not answer in time."),
 }
 
+# Of a body shorter than this Caddy reads by itself what was left unread (256 KB at most).
+_LONG = "^[0-9]{6,}$"
 # On HTTP/2 and 3 a stream is a request and ends alone; there the header would end the other streams' connection.
 _HTTP1 = {"not": [{"protocol": "http/2+"}]}
 
@@ -173,12 +175,23 @@ def _proxy(site: Site, port: int, max_body: int, **options: Any) -> list[Json]:
 
 
 def _ending() -> Json:
-    """Around everything that answers: an error for a request with a body ends the connection. Whoever answered may
-    not have read the body, and nobody may take what is left of it for the next request."""
-    with_body = {"header": {"Content-Length": ["*"]}}, {"header": {"Transfer-Encoding": ["*"]}}
-    close = {"require": {"status_code": [4, 5]}, "deferred": True, "set": {"Connection": ["close"]}}
-    handle = [{"handler": "headers", "response": close}]
-    return {"handler": "subroute", "routes": [{"match": [{**one, **_HTTP1} for one in with_body], "handle": handle}]}
+    """Around everything that answers: an error for a request with a body ends the connection, and whatever is answered
+    to a long one. Whoever answered may not have read the body, and nobody may take what is left of it for the next
+    request."""
+    sized, unsized = {"header": {"Content-Length": ["*"]}}, {"header": {"Transfer-Encoding": ["*"]}}
+    long = {"header_regexp": {"Content-Length": {"pattern": _LONG}}}
+    return {
+        "handler": "subroute",
+        "routes": [
+            {"match": [{**one, **_HTTP1} for one in (sized, unsized)], "handle": [_closing(4, 5)]},
+            {"match": [{**one, **_HTTP1} for one in (long, unsized)], "handle": [_closing(*range(2, 10))]},
+        ],
+    }
+
+
+def _closing(*classes: int) -> Json:
+    response = {"require": {"status_code": list(classes)}, "deferred": True, "set": {"Connection": ["close"]}}
+    return {"handler": "headers", "response": response}
 
 
 def _clean() -> Json:

@@ -1,5 +1,6 @@
 """The chat door: the real ASGI application under uvicorn, in front of a real upstream of the test's own."""
 
+import asyncio
 import http.client
 import json
 import logging
@@ -29,6 +30,7 @@ from tests.tenants.runtimes.contract import until
 from zcplatform.asgi import application
 from zcplatform.lib import clock
 from zcplatform.lib.actors import SYSTEM
+from zcplatform.lib.errors import Overloaded
 from zcplatform.lib.redact import SecretStr
 from zcplatform.lib.request_ids import bound_client_request_id
 
@@ -185,6 +187,27 @@ class TestChat:
         assert response.headers["retry-after"] == "2" and not agent.asked
         monkeypatch.setattr(door_access, "MAX_WAITING", 1)
         assert [door.chat(token).status_code for _ in range(3)] == [200, 200, 200]  # nothing counts that has ended
+
+    def test_one_network_leaves_half_of_the_database_s_line_to_everybody_else(self, monkeypatch):
+        monkeypatch.setattr(door_access, "_with_connection", lambda query: query())
+        go = threading.Event()
+
+        async def scenario():
+            floods = [
+                asyncio.ensure_future(door_access.in_database(lambda: go.wait(20), caller="203.0.113.7"))
+                for _ in range(door_access.MAX_WAITING_EACH)
+            ]
+            await asyncio.sleep(0)
+            with pytest.raises(Overloaded):
+                await door_access.in_database(lambda: 1, caller="203.0.113.7")
+            other = asyncio.ensure_future(door_access.in_database(lambda: 1, caller="203.0.113.8"))
+            await asyncio.sleep(0)
+            go.set()
+            assert await other == 1
+            await asyncio.gather(*floods)
+
+        asyncio.run(scenario())
+        assert not door_access._asked
 
     @pytest.mark.parametrize("kind", ["openclaw", "nanobot"])
     def test_messages_of_an_agent_that_counts_nothing_are_counted_here(self, door, agent, acme, token, kind):

@@ -133,7 +133,32 @@ def test_one_that_waits_for_something_else_lends_its_place_and_only_so_many_do(m
         work.release("slow 0", "slow 1", "slow 2", "slow 3", "after")
         await asyncio.gather(*slow)
         await ask(way_in, "after")
-        assert len(way_in._free) == 1 and way_in._long == 0  # what was lent came back, and no more than that
+        assert len(way_in._free) == 1 and not way_in._long  # what was lent came back, and no more than that
+
+    play(scenario)
+
+
+def test_what_one_caller_waits_for_leaves_places_to_everybody_else(monkeypatch):
+    monkeypatch.setattr(admission, "LONG_S", 0.02)
+    monkeypatch.setattr(admission, "MAX_LONG", 6)
+    monkeypatch.setattr(admission, "MAX_LONG_EACH", 2)
+    monkeypatch.setattr(admission, "WAIT_S", LIMIT_S)
+    work = Work()
+
+    async def scenario():
+        way_in = Admission(work, threads=1)
+        slow = [ask(way_in, f"slow {number}", "greedy") for number in range(20)]
+        await asyncio.wait(slow[2:], timeout=LIMIT_S, return_when=asyncio.FIRST_EXCEPTION)
+        other = ask(way_in, "other", "other")
+        await until(lambda: "other" in work.began)
+        with pytest.raises(Overloaded):
+            await asyncio.wait_for(ask(way_in, "one more", "greedy"), LIMIT_S)
+        work.release("other", *(f"slow {number}" for number in range(20)), "after")
+        await other
+        done = await asyncio.gather(*slow, return_exceptions=True)
+        assert sum(isinstance(one, Overloaded) for one in done) >= 17
+        await ask(way_in, "after", "greedy")  # who has none any more is let in again
+        assert len(way_in._free) == 1 and not way_in._long
 
     play(scenario)
 
@@ -168,8 +193,13 @@ def test_who_hangs_up_while_waiting_or_in_the_moment_of_their_turn_loses_no_thre
         await until(lambda: sum(map(len, way_in._lines.values())) == 3)
         gone.cancel()
         await asyncio.wait([gone])
-        waiting = next(iter(way_in._lines.values()))[0]
-        waiting.add_done_callback(lambda _: given.cancel())  # given the thread, and cancelled before it wakes
+        hand_out = way_in.hand_out
+
+        def cancelling(thread):
+            hand_out(thread)
+            given.cancel()  # it has the thread, and has not woken yet
+
+        way_in.hand_out = cancelling
         work.release("first", "last")
         await asyncio.gather(first, last)
         assert given.cancelled() and len(way_in._free) == 1 and not way_in._lines

@@ -7,12 +7,14 @@ import http.client
 import json
 import socket
 import time
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
 from tenants import door_http
 from tests.serving import serving
 from zcplatform.asgi import application
+from zcplatform.lib import arriving
 
 CHUNK = b"10000\r\n" + b" " * 65_536 + b"\r\n"
 
@@ -30,11 +32,15 @@ def head(*lines):
 
 def answer(line):
     """Status and error type; it waits until the server closes."""
-    told = http.client.HTTPResponse(line)
-    told.begin()
-    found = told.status, json.loads(told.read())["error"]["type"]
+    found = first_answer(line)
     assert line.recv(1) == b""
     return found
+
+
+def first_answer(line):
+    told = http.client.HTTPResponse(line)
+    told.begin()
+    return told.status, json.loads(told.read())["error"]["type"]
 
 
 def test_m2_a_body_that_does_not_come_is_408_and_the_connection_ends(web, monkeypatch):
@@ -81,6 +87,46 @@ def test_m1_a_body_of_unknown_length_is_counted_while_it_comes(web):
     with socket.create_connection(("127.0.0.1", web), timeout=20) as line:
         line.sendall(head("Transfer-Encoding: chunked") + CHUNK * 17)
         assert b" 413 " in line.recv(65_536).split(b"\r\n")[0]
+
+
+LARGE = 200_000
+
+
+def until_held(size):
+    for _ in range(400):
+        if door_http._arriving._total == size:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"{door_http._arriving._total} bytes are held")
+
+
+@contextmanager
+def unfinished(web, address):
+    """A line on which all of a body but its last byte was sent."""
+    with socket.create_connection(("127.0.0.1", web), timeout=20) as line:
+        line.sendall(head(f"Content-Length: {LARGE}", f"X-Forwarded-For: {address}") + b" " * (LARGE - 1))
+        yield line
+
+
+def test_what_is_on_its_way_fills_no_memory_and_whoever_sends_little_is_served(web, settings, monkeypatch):
+    settings.BEHIND_PROXY = True
+    monkeypatch.setattr(arriving, "OF_ONE", LARGE * 2)
+    monkeypatch.setattr(arriving, "AT_ONCE", LARGE * 3)
+    with ExitStack() as lines:
+        for number, address in enumerate(("203.0.113.7", "203.0.113.7", "203.0.113.8")):
+            lines.enter_context(unfinished(web, address))
+            until_held((number + 1) * (LARGE - 1))
+            if number:  # two of one caller are here, then as much as there is room for
+                refused = "203.0.113.7" if number == 1 else "203.0.113.9"
+                assert first_answer(lines.enter_context(unfinished(web, refused))) == (503, "overloaded")
+        small = lines.enter_context(socket.create_connection(("127.0.0.1", web), timeout=20))
+        small.sendall(head("Content-Length: 2", "X-Forwarded-For: 203.0.113.7", "Connection: close") + b"{}")
+        assert answer(small)[0] == 422
+    until_held(0)  # who is gone holds nothing any more
+    with unfinished(web, "203.0.113.7") as line:
+        line.sendall(b"x")
+        assert b" 400 " in line.recv(65_536).split(b"\r\n")[0]
+    until_held(0)
 
 
 def test_a_body_in_pieces_arrives_whole(web):

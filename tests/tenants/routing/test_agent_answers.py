@@ -13,6 +13,7 @@ from websockets.sync.client import connect
 from tenants.routing.caddy import CaddyRouter
 from tests.caddy import make_route
 from tests.serving import answer, read_body, serving
+from tests.tenants.routing.test_unread_bodies import hasty
 
 pytestmark = pytest.mark.caddy
 HOSTILE = {
@@ -106,6 +107,16 @@ def test_nothing_of_an_answer_reaches_beyond_it(caddy, hostile, status):
     assert names & {name.lower() for name in HOSTILE} == set()
     assert {name: told.getheader(name) for name in PASSING} == PASSING
     assert told.headers.get_all("Content-Security-Policy") == ["sandbox allow-scripts allow-forms"]
+    assert told.getheader("X-Content-Type-Options") == "nosniff"
+
+
+@pytest.mark.parametrize("status", [600, 999])
+def test_a_status_that_does_not_exist_takes_no_page_out_of_its_sandbox(caddy, status):
+    with hasty(status) as (agent, _):
+        CaddyRouter().sync(lambda: [make_route("acme", agent, ("/webhook",))])
+        told, _ = ask(caddy.port, "/webhook")
+    assert told.status == status
+    assert told.getheader("Content-Security-Policy") == "sandbox allow-scripts allow-forms"
     assert told.getheader("X-Content-Type-Options") == "nosniff"
 
 

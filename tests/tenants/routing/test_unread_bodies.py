@@ -7,10 +7,11 @@ import http.client
 import json
 import shutil
 import socket
+import socketserver
 import ssl
 import subprocess
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -117,6 +118,54 @@ def test_a_refusal_from_behind_caddy_comes_at_once_and_ends_the_connection(caddy
         statuses, told = heard(caddy.port, post(host, f"/webhook/{status}", b"{", 9_000))
     assert statuses == [status]
     assert b"Connection: close\r\n" in told
+
+
+@contextmanager
+def hasty(status):
+    """An agent that answers as soon as it has the headers, and never reads a body. Its port, and what it was asked."""
+    asked = []
+
+    class Hasty(socketserver.StreamRequestHandler):
+        def handle(self):
+            while first := self.rfile.readline():
+                asked.append(first.decode().strip())
+                while self.rfile.readline().strip():
+                    pass
+                self.wfile.write(f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n".encode())
+                if first.startswith(b"POST"):
+                    threading.Event().wait(0.5)
+                    return
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Hasty) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1], asked
+        server.shutdown()
+
+
+@pytest.mark.parametrize("length", [300_000, 10 * MB - 1, 10 * MB + 300_000], ids=["long", "largest", "too large"])
+@pytest.mark.parametrize("status", [200, 204, 304, 302])
+def test_an_agent_that_answers_without_reading_makes_no_request_of_what_is_left(caddy, status, length):
+    hidden = get("acme.localhost", "/webhook/hidden")
+    body = (hidden * (length // len(hidden) + 1))[:length]
+    with hasty(status) as (agent, asked):
+        CaddyRouter().sync(lambda: [make_route("acme", agent, PATHS)])
+        for _ in range(5):  # how far the body had come by then is a matter of chance
+            statuses, told = heard(caddy.port, post("acme.localhost", "/webhook", body) + hidden)
+            assert len(statuses) <= 1
+            assert not told or b"Connection: close\r\n" in told
+    assert asked
+    assert not [line for line in asked if "hidden" in line]
+
+
+def test_an_agent_that_answers_a_body_of_unknown_length_without_reading_ends_the_connection(caddy):
+    chunk = b"10000\r\n" + (get("acme.localhost", "/webhook/hidden") * 2_000)[:65_536] + b"\r\n"
+    start = b"POST /webhook HTTP/1.1\r\nHost: acme.localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with hasty(204) as (agent, asked):
+        CaddyRouter().sync(lambda: [make_route("acme", agent, PATHS)])
+        statuses, _ = heard(caddy.port, start + chunk * 170)
+    assert len(statuses) <= 1
+    assert len(asked) == 1
 
 
 def test_an_error_without_a_body_and_an_answer_leave_the_connection_open(reading):
