@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from tests import slot
+from tests.architecture import ROOT
 from tests.outside import Handler, server, url
 from tests.smtp import Postbox, mail_server, said
 from zcplatform.demo import Demo
@@ -33,6 +34,7 @@ class Site(Demo):
             | self._settings()
             | slot.APART
             | {
+                "PYTHONPATH": str(ROOT),  # for the snippets of ours that its shell runs
                 "ZCPLATFORM_ROUTER": "direct",
                 "ZCPLATFORM_SMTP_HOST": "127.0.0.1",
                 "ZCPLATFORM_SMTP_PORT": str(smtp_port),

@@ -9,6 +9,7 @@ Built on httpcore, httpx's own engine, because its network backend is where a co
 from __future__ import annotations
 
 import json
+import os
 import socket
 import ssl
 import time
@@ -37,6 +38,15 @@ WRITE_BYTES = 65_536
 
 # Threads of its own: a resolver that hangs holds up nobody but those who ask it.
 _resolver = ThreadPoolExecutor(8, thread_name_prefix="resolver")
+
+
+def _renew_resolver() -> None:
+    """A forked child has none of the threads, and would wait for them for ever."""
+    global _resolver
+    _resolver = ThreadPoolExecutor(8, thread_name_prefix="resolver")
+
+
+os.register_at_fork(after_in_child=_renew_resolver)
 
 
 @dataclass(frozen=True)
