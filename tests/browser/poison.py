@@ -86,7 +86,14 @@ OURS: dict[str, tuple[str, ...]] = {
     "monitoring.QuotaMark": ("quota",),
 }
 NESTED: dict[str, Any] = {
-    "snapshot": {"provider": "openai", "model": LONG, "extra": {"x": LONG}, "channels": []},
+    "snapshot": {
+        "provider": "openai",
+        "model": LONG,
+        "base_url": LONG,
+        "extra": {"x": LONG},
+        "secrets": {},
+        "channels": [],
+    },
     "extra_config": {"x": LONG},
     "egress_hosts": [LONG],
     "config": {"allowed_users": [LONG], "to": [LONG], "url": LONG},
