@@ -10,7 +10,7 @@ UV_VERSION := 0.13.8
 VENV := .venv
 BIN := $(VENV)/bin
 # Tests wait more than they compute: more workers than cores, but no more than memory and the engine bear.
-WORKERS ?= $(shell n=$$(nproc); echo $$((n * 2 < 8 ? n * 2 : 8)))
+WORKERS ?= $(shell n=$$(nproc); echo $$((n * 3 < 8 ? n * 3 : 8)))
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
 INSTALL_PROJECT := $(UV) pip install --quiet --no-deps --no-build-isolation --editable .
 # Both are compiled now, not at each start: where the code belongs to another user, or PYTHONDONTWRITEBYTECODE is set, every

@@ -51,7 +51,7 @@ def log_in(browser: Browser, link: str) -> Any:
         return opened.storage_state()
 
 
-# A status that was meant, in Chromium's words and in htmx's; and that other tests' networks come and go on this machine.
+# A status that was meant, in Chromium's words and in htmx's; and other tests' networks, which come and go on a machine.
 LEFT_OUT = ("server responded with a status of 4", "Response Status Error Code 4", "net::ERR_NETWORK_CHANGED")
 
 
