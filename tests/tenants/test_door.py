@@ -217,7 +217,7 @@ class TestChat:
         agent.go.set()
         door.chat(token, {**HELLO, "stream": True})
         counts = UsageHour.objects.filter(tenant=acme).values_list("messages_in", "messages_out", "tokens_in")
-        until(lambda: list(counts) == [(2, 2, None)])
+        until(lambda: list(counts.all()) == [(2, 2, None)])
 
     def test_a_message_that_reached_no_agent_is_not_counted_and_one_without_an_answer_is(
         self, door, agent, acme, token
@@ -229,7 +229,7 @@ class TestChat:
         agent.status, agent.content = 200, b"no json"
         assert door.chat(token).status_code == 502
         counts = UsageHour.objects.values_list("messages_in", "messages_out")
-        until(lambda: list(counts) == [(1, None)])  # an error waits for no counting
+        until(lambda: list(counts.all()) == [(1, None)])  # an error waits for no counting
 
     def test_those_of_an_agent_that_counts_itself_are_counted_here_too_and_known_to_be(self, door, agent, acme, token):
         """By which the sweep tells them from what came by a channel."""
