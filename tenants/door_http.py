@@ -101,6 +101,7 @@ class DoorRequest:
     receive: Receive
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     _is_read: bool = field(default=False, init=False)
+    _network: str = field(default="", init=False)
 
     async def breaks_off(self) -> bool:
         """Whether the connection has to end with an answer that did not need the body: some of it is still to come
@@ -132,8 +133,10 @@ class DoorRequest:
         return client_ip(peer, ",".join(self.values(b"x-forwarded-for")), behind_proxy=settings.BEHIND_PROXY)
 
     def network(self) -> str:
-        """By what limits count the caller."""
-        return network_of(self.ip())
+        """By what limits count the caller. Asked several times, also of a request that is shed."""
+        if not self._network:
+            self._network = network_of(self.ip())
+        return self._network
 
     def bearer(self) -> str:
         """The credential; RequestError for two of them or one in the address, Unauthenticated for none."""

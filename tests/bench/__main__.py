@@ -8,7 +8,7 @@ from importlib import import_module
 
 from tests.bench import Skipped, table
 
-BENCHES = ("provision", "fleet", "caddy", "monitoring", "api", "backup", "pages")
+BENCHES = ("provision", "fleet", "caddy", "monitoring", "api", "backup", "pages", "recovery")
 
 
 def main() -> None:
