@@ -648,6 +648,25 @@ class TestDirect:
     def get(self, door, path, method="GET", **headers):
         return door.request(method, path, headers={"Host": "localhost", **headers})
 
+    def test_an_agent_that_never_answers_its_visitors_takes_no_place_of_the_chats(
+        self, door, agent, acme, token, monkeypatch
+    ):
+        monkeypatch.setattr(door_module, "PUBLIC_AT_ONCE", 2)
+        monkeypatch.setattr(door_module, "PUBLIC_EACH", 1)
+        agent.act, agent.content = agent.wait_for_hang_up, b""
+        with socket.create_connection(("127.0.0.1", door.port), timeout=20) as visitor:
+            visitor.sendall(b"GET /t/acme/webhook HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            until(lambda: agent.asked)
+            refused = door.request("GET", "/t/acme/webhook", headers={"Host": "localhost"})
+            assert error_of(refused) == (429, "rate_limited") and refused.headers["retry-after"] == "5"
+            agent.act, agent.content = agent.reply, json.dumps(REPLY).encode()
+            assert door.chat(token, path=f"/t/acme{CHAT}", host="localhost").status_code == 200
+            monkeypatch.setattr(door_module, "PUBLIC_EACH", 2)  # as somebody of another network
+            assert door.request("GET", "/t/acme/webhook", headers={"Host": "localhost"}).status_code == 200
+        assert agent.left.wait(20)
+        monkeypatch.setattr(door_module, "PUBLIC_EACH", 1)
+        until(lambda: door.request("GET", "/t/acme/webhook", headers={"Host": "localhost"}).status_code == 200)
+
     def test_chat_below_the_platforms_address(self, door, token):
         assert door.chat(token, host="localhost", path=f"/t/acme{CHAT}").json() == REPLY
         assert door.chat("", host="localhost", path=f"/t/acme{CHAT}").status_code == 401
