@@ -18,7 +18,7 @@ from websockets.sync.client import connect
 
 from audit.models import AuditEntry
 from tenants import door as door_module
-from tenants import door_access, door_http, door_upstream, routes, secrets, tokens, usage
+from tenants import door_access, door_http, door_pace, door_upstream, routes, secrets, tokens, usage
 from tenants.models import AccessToken, Tenant
 from tenants.records import UsageHour
 from tenants.routing import router
@@ -297,6 +297,42 @@ class TestChat:
         agent.status, agent.headers = 307, [(b"location", f"http://127.0.0.1:{agent.port}/x".encode())]
         assert error_of(door.chat(token)) == (502, "bad_upstream")
         assert [asked["path"] for asked in agent.asked] == [CHAT]
+
+
+class TestPace:
+    def test_an_answer_is_passed_on_no_faster_than_any_model_writes(self, monkeypatch):
+        """Whatever the agent sends and the client reads; what came slowly so far saves nothing up."""
+        now, rests = [0.0], []
+
+        async def rest(seconds):
+            rests.append(seconds)
+            now[0] += seconds
+
+        async def send(_message):
+            pass
+
+        async def told(answer, *sizes):
+            rests.clear()
+            for size in sizes:
+                await answer.write(b"x" * size)
+            return list(rests)
+
+        async def scenario():
+            answer = door_http.Answer(send, "r")
+            assert await told(answer, door_pace.AT_ONCE) == []
+            assert await told(answer, door_pace.PER_S, door_pace.PER_S // 2) == [1.0, 0.5]
+            pieces = door_pace.PER_S // door_pace.SMALLEST
+            assert sum(await told(answer, *[1] * pieces)) == pytest.approx(1.0, abs=0.01)
+            now[0] += 3_600
+            assert await told(answer, door_pace.AT_ONCE, door_pace.PER_S) == [1.0]
+            await answer.write(b"x" * 3 * door_pace.PER_S, more=False)
+            assert rests == [1.0]  # nothing comes after it
+
+        monkeypatch.setattr(door_pace.time, "monotonic", lambda: now[0])
+        monkeypatch.setattr(door_pace.asyncio, "sleep", rest)
+        coroutine = scenario()
+        with pytest.raises(StopIteration):
+            coroutine.send(None)  # without a loop, which would ask the same clock
 
 
 class TestHangingUp:
