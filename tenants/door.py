@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,6 +31,9 @@ from zcplatform.lib.redact import SecretStr
 from zcplatform.lib.request_ids import client_request_id
 
 MAX_CHAT_S = 3_600
+PUBLIC_AT_ONCE, PUBLIC_EACH = 40, 20
+"""Requests for one tenant's public paths at a time, and those of one network among them: an agent that never answers
+would otherwise take every connection that the chats of all tenants share."""
 POLICY_VIOLATION = 1008
 
 log = logging.getLogger(__name__)
@@ -41,7 +44,7 @@ class Door:
 
     def __init__(self) -> None:
         self._upstream = Upstream()
-        self._chats: Counter[int] = Counter()
+        self._busy: Counter[Hashable] = Counter()
         self._tally = Tally()
 
     @staticmethod
@@ -96,7 +99,8 @@ class Door:
         if request.scope["method"] != "POST":
             raise MethodNotAllowed("Chat is a POST.")
         agent, secret = await in_database(admit, place.slug, request.bearer(), caller=request.network())
-        with self._slot(agent):
+        full = RateLimited("Too many chats of this tenant at once.", type="too_many_chats", retry_after=5)
+        with self._places({agent.tenant_id: settings.CHATS_PER_TENANT}, full):
             body = parse(await request.json_body())
             await request.while_connected(self._converse(agent, secret, body, answer))
 
@@ -108,16 +112,16 @@ class Door:
         await answer.json(200, await in_database(*asked, caller=request.network()))
 
     @contextmanager
-    def _slot(self, agent: Agent) -> Iterator[None]:
-        if self._chats[agent.tenant_id] >= settings.CHATS_PER_TENANT:
-            raise RateLimited("Too many chats of this tenant at once.", type="too_many_chats", retry_after=5)
-        self._chats[agent.tenant_id] += 1
+    def _places(self, wanted: dict[Hashable, int], full: RateLimited) -> Iterator[None]:
+        """A place of each kind; ``full`` where there are as many already as the number that stands beside it."""
+        if any(self._busy[kind] >= number for kind, number in wanted.items()):
+            raise full
+        self._busy.update(wanted.keys())
         try:
             yield
         finally:
-            self._chats[agent.tenant_id] -= 1
-            if not self._chats[agent.tenant_id]:
-                del self._chats[agent.tenant_id]
+            self._busy.subtract(wanted.keys())
+            self._busy += Counter()  # forgets what nobody has
 
     async def _converse(self, agent: Agent, secret: SecretStr, body: dict[str, Any], answer: Answer) -> None:
         kind = agent_kind(agent.kind)
@@ -154,8 +158,10 @@ class Door:
         path = request.below(place)
         if not path or not serves(agent_kind(agent.kind).public_paths, place.path):
             raise NotFound
-        body = await request.body()
-        await request.while_connected(self._forward(agent, path.decode("latin-1"), request, body, answer))
+        body, public = await request.body(), ("public", agent.tenant_id)
+        full = RateLimited("Too many requests to this agent at once.", retry_after=5)
+        with self._places({public: PUBLIC_AT_ONCE, (*public, request.network()): PUBLIC_EACH}, full):
+            await request.while_connected(self._forward(agent, path.decode("latin-1"), request, body, answer))
 
     async def _forward(self, agent: Agent, path: str, request: DoorRequest, body: bytes, answer: Answer) -> None:
         headers = request_headers(request.scope["headers"])

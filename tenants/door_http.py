@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 from django.conf import settings
 
 from accounts.rates import network_of
+from tenants.door_pace import Pace
 from zcplatform.lib.arriving import Arriving
 from zcplatform.lib.client_ip import client_ip
 from zcplatform.lib.envelope import to_envelope
@@ -210,6 +211,7 @@ class Answer:
         self._send, self._id = send, request_id
         self.status = 0
         self._events = False
+        self._pace = Pace()
 
     async def json(self, status: int, body: dict[str, Any], headers: Headers | None = None) -> None:
         await self.start(status, [(b"content-type", b"application/json"), *(headers or [])])
@@ -236,7 +238,10 @@ class Answer:
         await self._send({"type": "http.response.start", "status": status, "headers": [*headers, *common]})
 
     async def write(self, content: bytes, *, more: bool = True) -> None:
+        """Of an answer that goes on, at the pace of ``tenants.door_pace``."""
         await self._send({"type": "http.response.body", "body": content, "more_body": more})
+        if more:
+            await self._pace.keep(len(content))
 
     async def error(self, error: Exception, *, close: bool = False) -> None:
         """The envelope, and with ``close`` the end of the connection. Once a stream of events has begun, a last event

@@ -133,4 +133,4 @@ def _for_audit(argv: list[str], opened: Opened) -> list[str]:
 
 
 def _opened(tenant: Tenant, actor: Actor) -> Opened:
-    return secrets.reveal_all(tenant, actor=actor, why="remove secrets from output")
+    return secrets.reveal_all(tenant, actor=actor, why="remove secrets from output", left_behind=True)

@@ -24,7 +24,8 @@ PURPOSE = "tenant"
 
 @dataclass(frozen=True)
 class Opened:
-    """Secrets in use by field name, of the tenant itself and of each channel by its key; ``hidden`` are the others."""
+    """Secrets in use by field name, of the tenant itself and of each channel by its key; ``hidden`` are those that are
+    kept and not used."""
 
     of_tenant: dict[str, SecretStr] = field(default_factory=dict)
     channels: dict[int, dict[str, SecretStr]] = field(default_factory=dict)
@@ -78,11 +79,13 @@ def revive(tenant: Tenant, named: Mapping[str, str], *, channel: Channel | None 
             _tie(tenant, channel, name, secret)
 
 
-def reveal_all(tenant: Tenant, *, actor: Actor, why: str) -> Opened:
-    """Every secret of the tenant, with one audit row. VaultError when one does not open."""
+def reveal_all(tenant: Tenant, *, actor: Actor, why: str, left_behind: bool = False) -> Opened:
+    """Every secret of the tenant that has a tie, with one audit row; with ``left_behind`` those as well that stay for
+    the revisions: a rollback brings them back, so no output may tell them. VaultError when one does not open."""
     ties = list(_ties(tenant).select_related("channel", "tenant__config"))
-    values = vault.reveal_many([tie.secret for tie in ties], actor=actor, why=why)
-    opened = Opened()
+    others = list(_left_behind(tenant)) if left_behind else []
+    values = vault.reveal_many([*(tie.secret for tie in ties), *others], actor=actor, why=why)
+    opened = Opened(hidden=[values[secret.pk] for secret in others])
     for tie in ties:
         if origins.is_hidden(tie):
             opened.hidden.append(values[tie.secret_id])

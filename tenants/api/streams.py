@@ -1,7 +1,8 @@
 """Server-sent events: how many may be open, when one is cut, and how it looks on the wire.
 
 A stream is an iterator of ``Event`` that never waits long: it yields None where there is nothing to tell just now.
-Each turn runs in a thread of the streams' own, so that neither requests nor chats wait for them.
+Each turn runs in a thread of the streams' own, so that neither requests nor chats wait for them; and it is followed by
+a rest as long as its work was, several times over, so that an agent that prints all it can takes no process for itself.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ CHECK_S = 2.0
 HEARTBEAT_S = 15.0
 LONGEST_S = 3_600.0
 LAPSE_S = 60.0
+REST, LONGEST_REST_S = 4, 5.0
+"""After a turn its stream rests for so many times the processor's time that it took, times the number of open streams:
+all of them together leave four fifths of it to everybody else. Never for longer than the seconds beside it."""
 
 T = TypeVar("T")
 _threads = ThreadPoolExecutor(8, thread_name_prefix="streams")
@@ -78,6 +82,11 @@ class Slots:
                 user, tenant, _ = self._held[slot]
                 self._held[slot] = (user, tenant, time.monotonic() + LAPSE_S)
 
+    def number(self) -> int:
+        """How many are open."""
+        with self._lock:
+            return len(self._held)
+
     def free(self, slot: object) -> None:
         with self._lock:
             self._held.pop(slot, None)
@@ -120,24 +129,34 @@ async def _told(
                 if not await _in_thread(allowed):
                     yield Event("cut", {"reason": "no_longer_allowed"}).encoded()
                     return
-            found = await _in_thread(next, events, _END)
-            if found is _END:
+            told, work_s = await _in_thread(_turn, events)
+            if told is None:
                 return
-            if isinstance(found, Event):
+            if told:
                 spoke = time.monotonic()
-                yield found.encoded()
-                continue
-            if time.monotonic() - spoke >= HEARTBEAT_S:
+                yield told
+            elif time.monotonic() - spoke >= HEARTBEAT_S:
                 spoke = time.monotonic()
                 yield b": \n\n"
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(max(0 if told else POLL_S, _rest_after(work_s)))
     except ZCError as error:
         yield Event("error", to_envelope(error, getattr(request, "request_id", ""))[1]).encoded()
     finally:
         slots.free(slot)
 
 
-_END = object()
+def _turn(events: Iterator[Event | None]) -> tuple[bytes | None, float]:
+    """What is told next, empty where there is nothing just now and None at the end; and the seconds of work in it."""
+    began = time.thread_time()
+    try:
+        event = next(events)
+    except StopIteration:
+        return None, 0.0
+    return event.encoded() if event else b"", time.thread_time() - began
+
+
+def _rest_after(work_s: float) -> float:
+    return min(LONGEST_REST_S, work_s * REST * slots.number())
 
 
 async def _in_thread(act: Callable[..., T], *args: Any) -> T:

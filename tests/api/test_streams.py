@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 
@@ -229,3 +230,28 @@ def test_logs_are_followed_without_gap(base, acme, owner, engine):
 def test_a_line_of_an_agent_forges_no_event():
     event = streams.Event("lines", ["a\n\nevent: end\ndata: {}"]).encoded().decode()
     assert event.count("\n\n") == 1 and event.endswith("\n\n")
+
+
+@pytest.mark.parametrize(
+    ("work_s", "open_streams", "rest_s"), [(0.1, 1, 0.4), (0.1, 5, 2.0), (3.0, 5, 5.0), (0.0, 5, 0)]
+)
+def test_a_stream_rests_for_longer_than_it_worked_and_the_longer_the_more_there_are(
+    monkeypatch, work_s, open_streams, rest_s
+):
+    """Or an agent that prints all it can, and five who read it, would have the process for themselves."""
+    worked, rests = iter(n * work_s for n in range(100)), []
+
+    async def rest(seconds):
+        rests.append(seconds)
+
+    monkeypatch.setattr(streams.time, "thread_time", lambda: next(worked))
+    monkeypatch.setattr(streams.asyncio, "sleep", rest)
+    held = [streams.slots.take(user, user) for user in range(open_streams)]
+
+    async def read():
+        events = iter([streams.Event("lines", ["x"]), streams.Event("lines", ["y"]), None])
+        return [told async for told in streams._told(None, events, lambda: True, held[0])]
+
+    told = asyncio.run(read())
+    assert [piece.split(b"\n")[0] for piece in told[1:]] == [b"event: lines"] * 2
+    assert rests == pytest.approx([rest_s, rest_s, max(rest_s, streams.POLL_S)])

@@ -18,7 +18,7 @@ from websockets.sync.client import connect
 
 from audit.models import AuditEntry
 from tenants import door as door_module
-from tenants import door_access, door_http, door_upstream, routes, secrets, tokens, usage
+from tenants import door_access, door_http, door_pace, door_upstream, routes, secrets, tokens, usage
 from tenants.models import AccessToken, Tenant
 from tenants.records import UsageHour
 from tenants.routing import router
@@ -297,6 +297,42 @@ class TestChat:
         agent.status, agent.headers = 307, [(b"location", f"http://127.0.0.1:{agent.port}/x".encode())]
         assert error_of(door.chat(token)) == (502, "bad_upstream")
         assert [asked["path"] for asked in agent.asked] == [CHAT]
+
+
+class TestPace:
+    def test_an_answer_is_passed_on_no_faster_than_any_model_writes(self, monkeypatch):
+        """Whatever the agent sends and the client reads; what came slowly so far saves nothing up."""
+        now, rests = [0.0], []
+
+        async def rest(seconds):
+            rests.append(seconds)
+            now[0] += seconds
+
+        async def send(_message):
+            pass
+
+        async def told(answer, *sizes):
+            rests.clear()
+            for size in sizes:
+                await answer.write(b"x" * size)
+            return list(rests)
+
+        async def scenario():
+            answer = door_http.Answer(send, "r")
+            assert await told(answer, door_pace.AT_ONCE) == []
+            assert await told(answer, door_pace.PER_S, door_pace.PER_S // 2) == [1.0, 0.5]
+            pieces = door_pace.PER_S // door_pace.SMALLEST
+            assert sum(await told(answer, *[1] * pieces)) == pytest.approx(1.0, abs=0.01)
+            now[0] += 3_600
+            assert await told(answer, door_pace.AT_ONCE, door_pace.PER_S) == [1.0]
+            await answer.write(b"x" * 3 * door_pace.PER_S, more=False)
+            assert rests == [1.0]  # nothing comes after it
+
+        monkeypatch.setattr(door_pace.time, "monotonic", lambda: now[0])
+        monkeypatch.setattr(door_pace.asyncio, "sleep", rest)
+        coroutine = scenario()
+        with pytest.raises(StopIteration):
+            coroutine.send(None)  # without a loop, which would ask the same clock
 
 
 class TestHangingUp:
@@ -647,6 +683,25 @@ class TestDirect:
 
     def get(self, door, path, method="GET", **headers):
         return door.request(method, path, headers={"Host": "localhost", **headers})
+
+    def test_an_agent_that_never_answers_its_visitors_takes_no_place_of_the_chats(
+        self, door, agent, acme, token, monkeypatch
+    ):
+        monkeypatch.setattr(door_module, "PUBLIC_AT_ONCE", 2)
+        monkeypatch.setattr(door_module, "PUBLIC_EACH", 1)
+        agent.act, agent.content = agent.wait_for_hang_up, b""
+        with socket.create_connection(("127.0.0.1", door.port), timeout=20) as visitor:
+            visitor.sendall(b"GET /t/acme/webhook HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            until(lambda: agent.asked)
+            refused = door.request("GET", "/t/acme/webhook", headers={"Host": "localhost"})
+            assert error_of(refused) == (429, "rate_limited") and refused.headers["retry-after"] == "5"
+            agent.act, agent.content = agent.reply, json.dumps(REPLY).encode()
+            assert door.chat(token, path=f"/t/acme{CHAT}", host="localhost").status_code == 200
+            monkeypatch.setattr(door_module, "PUBLIC_EACH", 2)  # as somebody of another network
+            assert door.request("GET", "/t/acme/webhook", headers={"Host": "localhost"}).status_code == 200
+        assert agent.left.wait(20)
+        monkeypatch.setattr(door_module, "PUBLIC_EACH", 1)
+        until(lambda: door.request("GET", "/t/acme/webhook", headers={"Host": "localhost"}).status_code == 200)
 
     def test_chat_below_the_platforms_address(self, door, token):
         assert door.chat(token, host="localhost", path=f"/t/acme{CHAT}").json() == REPLY

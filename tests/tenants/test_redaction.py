@@ -78,6 +78,26 @@ def test_a_stored_secret_is_scrubbed_from_its_tenants_outputs_and_from_no_others
     assert LINE in sink(b)
 
 
+@pytest.mark.parametrize(
+    "after", [{"base_url": "https://b.example.com", "key": "sk-another-0123456789"}, {"provider": ""}]
+)
+@pytest.mark.parametrize("sink", SINKS)
+def test_a_secret_that_waits_for_a_rollback_is_told_no_more_than_one_in_use(two, sink, after):
+    """Or whoever may change the model's address would read in yesterday's lines the key that was put aside by that."""
+
+    def change(key=None, **values):
+        given = ConfigInput(**values, provider_key=SecretStr(key) if key else None)
+        two.world.drive(configuration.update(actor=OPERATOR, tenant=two.world.fresh(two.a), given=given))
+
+    change(provider="custom", model="m", base_url="https://a.example.com", key=WORD)
+    change(**after)
+    for agent in two.world.agents():
+        agent.output.append(LINE)
+    assert WORD not in sink(two.world.fresh(two.a)) and "***" in sink(two.world.fresh(two.a))
+    with pytest.raises(InvalidField, match="holds a secret"):
+        operations.execute(actor=OPERATOR, tenant=two.world.fresh(two.a), command=["grep", WORD])
+
+
 @pytest.mark.parametrize("sink", SINKS)
 def test_what_was_only_previewed_or_tested_is_no_secret_of_anybody(two, sink, monkeypatch):
     monkeypatch.setattr(http, "request", lambda *a, **k: http.Reply(401, {}, b"{}"))

@@ -163,6 +163,43 @@ def test_what_one_caller_waits_for_leaves_places_to_everybody_else(monkeypatch):
     play(scenario)
 
 
+@pytest.mark.parametrize("greedy", [["a"], ["a", "b"]], ids=["one", "two together"])
+def test_who_keeps_every_thread_busy_lends_one_to_who_has_none(patient, greedy):
+    """However short each of their requests is, nobody waits for one to end."""
+    work = Work()
+
+    async def scenario():
+        way_in = Admission(work, threads=4)
+        slow = [ask(way_in, f"slow {number}", greedy[number % len(greedy)]) for number in range(8)]
+        await until(lambda: len(work.began) == 4)
+        victim = ask(way_in, "victim", "victim")
+        await until(lambda: "victim" in work.began)
+        assert work.began == ["slow 0", "slow 1", "slow 2", "slow 3", "victim"]  # not those that wait before it
+        assert way_in._long == {"a": 1}
+        work.release("victim", *(f"slow {number}" for number in range(8)))
+        await asyncio.gather(victim, *slow)
+        assert len(way_in._free) == 4 and not way_in._long and not way_in._at_work
+
+    play(scenario)
+
+
+def test_among_many_callers_with_one_place_each_nobody_lends(patient, monkeypatch):
+    """That is load and no greed: one more at a time would be slower for all."""
+    monkeypatch.setattr(admission, "STARVED_S", 0.01)
+    work = Work()
+
+    async def scenario():
+        way_in = Admission(work, threads=2)
+        asked = [ask(way_in, str(number), f"caller {number}") for number in range(4)]
+        await until(lambda: len(work.began) == 2)
+        await asyncio.sleep(0.1)
+        assert work.began == ["0", "1"] and not way_in._long
+        work.release(*map(str, range(4)))
+        await asyncio.gather(*asked)
+
+    play(scenario)
+
+
 def test_a_stream_of_events_takes_no_place_once_it_has_begun(patient):
     open_streams = asyncio.Event()
 
