@@ -74,7 +74,7 @@ def place_of(scope: Scope) -> Place | None:
 
 def _tenant_of_host(value: str) -> str | None:
     """The slug in ``{slug}.{domain}``; empty for another name below the domain; None for a host that is not."""
-    host = re.sub(r":[0-9]*\Z", "", value.lower()).rstrip(".")
+    host = re.sub(r":[0-9]*\Z", "", value.lower()).removesuffix(".")
     own = {
         settings.PUBLIC_HOST.lower(),
         settings.DOMAIN,
@@ -129,7 +129,9 @@ class DoorRequest:
     def ip(self) -> str:
         """The caller's address, as far as it can be believed."""
         peer = (self.scope.get("client") or ("", 0))[0]
-        return client_ip(peer, ",".join(self.values(b"x-forwarded-for")), behind_proxy=settings.BEHIND_PROXY)
+        return client_ip(
+            peer, ",".join(self.values(b"x-forwarded-for")), behind_proxy=settings.BEHIND_PROXY, own=settings.BIND
+        )
 
     def network(self) -> str:
         """By what limits count the caller."""
