@@ -147,3 +147,26 @@ def test_new_lines_come_once_after_a_break_and_a_pause_keeps_them(served, window
     expect(state(page)).to_have_text("paused, 1 new lines")
     page.get_by_role("button", name="Go on").click()
     expect(page.locator("#log .line", has_text="while nobody looked")).to_have_count(1)
+
+
+POLL = """() => {
+  const head = document.getElementById("tenant-head");
+  head.setAttribute("hx-trigger", "every 1s");
+  htmx.process(head);
+}"""
+
+
+def test_a_page_tells_what_it_asks_by_itself_until_it_is_touched(served, window, address):
+    page = window.new_page()
+    with page.expect_request(STREAM) as stream:
+        page.goto(address)
+    assert stream.value.headers["x-poll"] == "1"
+    said = []
+    for touch in (None, lambda: page.mouse.move(50, 60), None):
+        if touch:
+            touch()
+        with page.expect_response("**/acme/state*") as polled:
+            page.evaluate(POLL)
+        said.append(polled.value.request.headers.get("x-poll"))
+        page.wait_for_timeout(300)
+    assert said == ["1", None, "1"]
