@@ -19,18 +19,19 @@ from django.conf import settings
 
 from tenants import door_pair
 from tenants.agents import agent_kind
-from tenants.door_access import Agent, admit, in_database, public_agent
-from tenants.door_chat import parse
+from tenants.door_access import Agent, admit, in_database, known_since, public_agent
+from tenants.door_chat import parse, weight
 from tenants.door_http import Answer, ClientGone, DoorRequest, MethodNotAllowed, Place, Receive, Scope, Send, place_of
 from tenants.door_public import request_headers, response_headers, serves
 from tenants.door_tally import Tally
 from tenants.door_upstream import Upstream, whole
-from tenants.routing.base import DOOR_PATHS, PAIR_PATH
+from tenants.routing.base import CHAT_PATH, MAX_WEBHOOK_BODY, MODELS_PATH, PAIR_PATH
 from zcplatform.lib.errors import BadUpstream, DependencyTimeout, NotFound, RateLimited, ZCError
 from zcplatform.lib.redact import SecretStr
 from zcplatform.lib.request_ids import client_request_id
 
 MAX_CHAT_S = 3_600
+MODEL = "agent"
 POLICY_VIOLATION = 1008
 
 log = logging.getLogger(__name__)
@@ -83,10 +84,9 @@ class Door:
         await self._upstream.aclose()
 
     async def _serve(self, place: Place, request: DoorRequest, answer: Answer) -> None:
-        if place.path == PAIR_PATH:
-            await self._pair(place, request, answer)
-        elif place.path in DOOR_PATHS:
-            await self._chat(place, request, answer)
+        ours = {CHAT_PATH: self._chat, MODELS_PATH: self._models, PAIR_PATH: self._pair}
+        if act := ours.get(place.path.removesuffix("/")):
+            await act(place, request, answer)
         elif place.direct:
             await self._public(place, request, answer)
         else:
@@ -97,8 +97,19 @@ class Door:
             raise MethodNotAllowed("Chat is a POST.")
         agent, secret = await in_database(admit, place.slug, request.bearer(), caller=request.network())
         with self._slot(agent):
-            body = parse(await request.json_body())
-            await request.while_connected(self._converse(agent, secret, body, answer))
+            async with request.large_body(settings.DOOR_BODY_MAX) as (content, takes):
+                takes(weight(content))
+                body = parse(content)
+                del content
+                await request.while_connected(self._converse(agent, secret, body, answer))
+
+    async def _models(self, place: Place, request: DoorRequest, answer: Answer) -> None:
+        """Many a client asks it first, and offers what is in it: the one model that a chat here can have."""
+        if request.scope["method"] != "GET":
+            raise MethodNotAllowed("The models are a GET.", allow="GET")
+        created = await in_database(known_since, place.slug, request.bearer(), caller=request.network())
+        model = {"id": MODEL, "object": "model", "created": created, "owned_by": place.slug}
+        await answer.json(200, {"object": "list", "data": [model]})
 
     async def _pair(self, place: Place, request: DoorRequest, answer: Answer) -> None:
         if request.scope["method"] != "POST":
@@ -154,7 +165,7 @@ class Door:
         path = request.below(place)
         if not path or not serves(agent_kind(agent.kind).public_paths, place.path):
             raise NotFound
-        body = await request.body()
+        body = await request.body(MAX_WEBHOOK_BODY)
         await request.while_connected(self._forward(agent, path.decode("latin-1"), request, body, answer))
 
     async def _forward(self, agent: Agent, path: str, request: DoorRequest, body: bytes, answer: Answer) -> None:

@@ -114,6 +114,7 @@ CADDY_ADMIN = env.text("CADDY_ADMIN", TOML.proxy.admin)  # a unix socket path; e
 CADDY_LISTEN = env.text("CADDY_LISTEN", TOML.proxy.listen)
 CADDY_HTTPS = env.flag("CADDY_HTTPS", TOML.proxy.https)
 STREAM_CLOSE_DELAY_S = env.integer("STREAM_CLOSE_DELAY_S", 3_600)  # open streams outlive a change of the routes so long
+DOOR_BODY_MAX = env.integer("DOOR_BODY_MAX", 20_971_520, low=1_048_576, high=67_108_864)  # bytes of a chat's body
 CHATS_PER_TENANT = env.integer("CHATS_PER_TENANT", 20)  # at the same time, in each web process
 TENANT_URL = env.text("TENANT_URL", "")  # pattern with {slug}; empty: made from the router, domain and port
 

@@ -122,6 +122,7 @@ def current_site() -> Site:
         listen_port=port,
         https=settings.CADDY_HTTPS,
         stream_close_delay_s=settings.STREAM_CLOSE_DELAY_S,
+        max_chat_body=settings.DOOR_BODY_MAX,
     )
 
 

@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from tenants.routing.agent_answers import caddy_cleaning, caddy_proxy_options
-from tenants.routing.base import DOOR_PATHS, Route, SyncResult
+from tenants.routing.base import DOOR_PATHS, MAX_WEBHOOK_BODY, Route, SyncResult
 from zcplatform.lib.errors import InvalidField, Misconfigured
 from zcplatform.lib.slugs import check_slug
 
 Json = dict[str, Any]
 
 MAX_BODY = 1_048_576
-MAX_WEBHOOK_BODY = 10 * 1_048_576
 MAX_HEADERS = 65_536
 TENANTS = 2
 """The position of the tenants' route in the server: after the names' and the platform's, before the fallback."""
@@ -47,7 +46,7 @@ _HTTP1 = {"not": [{"protocol": "http/2+"}]}
 @dataclass(frozen=True)
 class Site:
     """What the server is built from beside the tenants. ``platform`` is the web's host:port;
-    ``stream_close_delay_s`` is in seconds."""
+    ``stream_close_delay_s`` is in seconds, ``max_chat_body`` in bytes."""
 
     instance: str
     domain: str
@@ -57,6 +56,7 @@ class Site:
     listen_port: int
     https: bool
     stream_close_delay_s: int
+    max_chat_body: int
 
     def __post_init__(self) -> None:
         if not _INSTANCE.fullmatch(self.instance):
@@ -159,7 +159,7 @@ def _tenants(site: Site, routes: Sequence[Route]) -> Json:
         "handle": [_answer(404, "not_found", "Not found.")],
     }
     # One way to the door for all of them: a proxy in each tenant's route would double what a change costs.
-    door = {"match": [{"path": list(DOOR_PATHS)}], "handle": _proxy(site, site.platform, MAX_BODY)}
+    door = {"match": [{"path": list(DOOR_PATHS)}], "handle": _proxy(site, site.platform, site.max_chat_body)}
     common = [{**odd, "terminal": True}, {**door, "terminal": True}]
     return {
         "@id": f"zc-tenants-{site.instance}",

@@ -338,8 +338,16 @@ class TestRequests:
         status, body = caddy.get("acme.localhost", "/{env.PATH}")
         assert (status, b"/usr" in body) == (404, False)
 
+    def test_a_chat_with_a_picture_passes_and_so_much_to_the_platform_s_own_address_does_not(self, caddy, platform):
+        sync(make_route("acme"))
+        large = {"method": "POST", "body": b"x" * 5_000_000, "headers": {"Content-Length": "5000000"}}
+        status, body = caddy.get("acme.localhost", "/v1/chat/completions", **large)
+        assert (status, json.loads(body)["size"]) == (200, 5_000_000)
+        assert caddy.get("localhost", "/api/tenants", **large)[0] == 413
+
     @pytest.mark.parametrize("headers", [{"Content-Length": "1048577"}, {"Transfer-Encoding": "chunked"}])
-    def test_m1_a_large_chat_is_refused_before_it_reaches_the_platform(self, caddy, platform, headers):
+    def test_m1_a_large_chat_is_refused_before_it_reaches_the_platform(self, caddy, platform, headers, settings):
+        settings.DOOR_BODY_MAX = 1_048_576
         sync(make_route("acme"))
         body = b"x" * 1_048_577
         if "Transfer-Encoding" in headers:

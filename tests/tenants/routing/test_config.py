@@ -15,7 +15,15 @@ from zcplatform import gunicorn_conf
 from zcplatform.lib.errors import InvalidField, Misconfigured, ZCError
 
 SITE = Site(
-    "abcdef0123", "example.test", ("api.example.test", "example.test"), "127.0.0.1:8080", ":8443", 8443, False, 3600
+    "abcdef0123",
+    "example.test",
+    ("api.example.test", "example.test"),
+    "127.0.0.1:8080",
+    ":8443",
+    8443,
+    False,
+    3600,
+    20_971_520,
 )
 
 
@@ -151,7 +159,7 @@ def test_two_routes_with_one_host_or_one_tenant_are_refused():
 
 def test_without_an_installation_id_nothing_is_built():
     with pytest.raises(Misconfigured):
-        Site("", "example.test", (), "127.0.0.1:8080", ":8443", 8443, False, 3600)
+        Site("", "example.test", (), "127.0.0.1:8080", ":8443", 8443, False, 3600, 20_971_520)
 
 
 def test_the_order_of_the_rows_does_not_matter():
@@ -160,7 +168,7 @@ def test_the_order_of_the_rows_does_not_matter():
 
 
 def test_https_names_every_host_for_its_certificate():
-    https = Site("abcdef0123", "example.test", ("example.test",), "127.0.0.1:8080", ":443", 443, True, 3600)
+    https = Site("abcdef0123", "example.test", ("example.test",), "127.0.0.1:8080", ":443", 443, True, 3600, 20_971_520)
     server = build_server(https, [make_route("acme"), make_route("beta")])
     assert server["routes"][2]["match"] == [{"host": ["acme.example.test", "beta.example.test"]}]
     assert "disable" not in server["automatic_https"]
