@@ -189,6 +189,12 @@ def _containers() -> Iterator[CheckMessage]:
         yield _error(25, f"ZCPLATFORM_LOG_MAX_SIZE={settings.LOG_MAX_SIZE!r} is not a size.", "Such as 50m.")
 
 
+def _internal() -> Iterator[CheckMessage]:
+    for host, port in sorted(settings.EGRESS_INTERNAL):
+        if why := outside.only_elsewhere(host):
+            yield _error(29, f"ZCPLATFORM_EGRESS_INTERNAL lists {host}:{port}, which leads nowhere.", why)
+
+
 def _watch() -> Iterator[CheckMessage]:
     """Those who watch the platform from outside."""
     if 0 < len(settings.METRICS_TOKEN) < LEAST_TOKEN:
