@@ -53,6 +53,7 @@ def check_all(**_options: Any) -> Iterable[CheckMessage]:
         _uids,
         _networks,
         _containers,
+        _internal,
         _watch,
     )
     return [message for look in (*looks, _zone) for message in look()]
@@ -187,6 +188,12 @@ def _containers() -> Iterator[CheckMessage]:
         yield _error(24, f"ZCPLATFORM_CONTAINER_PREFIX={settings.CONTAINER_PREFIX!r}.", "a-z, 0-9 and hyphens.")
     if not re.fullmatch(r"[1-9][0-9]{0,5}[kmg]", settings.LOG_MAX_SIZE):
         yield _error(25, f"ZCPLATFORM_LOG_MAX_SIZE={settings.LOG_MAX_SIZE!r} is not a size.", "Such as 50m.")
+
+
+def _internal() -> Iterator[CheckMessage]:
+    for host, port in sorted(settings.EGRESS_INTERNAL):
+        if why := outside.only_elsewhere(host):
+            yield _error(29, f"ZCPLATFORM_EGRESS_INTERNAL lists {host}:{port}, which leads nowhere.", why)
 
 
 def _internal() -> Iterator[CheckMessage]:

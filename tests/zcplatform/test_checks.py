@@ -48,6 +48,7 @@ def test_nothing_is_wrong_with_the_suites_own_settings():
         ({"SUBNET_PREFIX": 20, "TENANTS_PER_NETWORK": 2_000}, "E023"),
         ({"CONTAINER_PREFIX": "x/../y"}, "E024"),
         ({"LOG_MAX_SIZE": "lots"}, "E025"),
+        ({"EGRESS_INTERNAL": frozenset({("host.docker.internal", 11434)})}, "E029"),
         ({"METRICS_TOKEN": "secret"}, "E026"),
         ({"HEARTBEAT_URL": "ftp://ping.example.com"}, "E027"),
     ],
