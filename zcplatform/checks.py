@@ -196,12 +196,6 @@ def _internal() -> Iterator[CheckMessage]:
             yield _error(29, f"ZCPLATFORM_EGRESS_INTERNAL lists {host}:{port}, which leads nowhere.", why)
 
 
-def _internal() -> Iterator[CheckMessage]:
-    for host, port in sorted(settings.EGRESS_INTERNAL):
-        if why := outside.only_elsewhere(host):
-            yield _error(29, f"ZCPLATFORM_EGRESS_INTERNAL lists {host}:{port}, which leads nowhere.", why)
-
-
 def _watch() -> Iterator[CheckMessage]:
     """Those who watch the platform from outside."""
     if 0 < len(settings.METRICS_TOKEN) < LEAST_TOKEN:

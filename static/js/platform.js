@@ -106,3 +106,12 @@ document.addEventListener("htmx:configRequest", (event) => {
   if (!touched) event.detail.headers["X-Poll"] = "1";
   touched = false;
 });
+
+// Who reads or writes for long on one page asks for nothing, and is there all the same.
+if (document.querySelector(".who")) {
+  setInterval(() => {
+    if (!touched || document.hidden) return;
+    touched = false;
+    fetch("/api/users/me", { credentials: "same-origin" }).catch(() => {});
+  }, 25000);
+}

@@ -170,3 +170,21 @@ def test_a_page_tells_what_it_asks_by_itself_until_it_is_touched(served, window,
         said.append(polled.value.request.headers.get("x-poll"))
         page.wait_for_timeout(300)
     assert said == ["1", None, "1"]
+
+
+def test_who_reads_for_long_is_there_and_who_has_left_is_not(served, window):
+    page = window.new_page()
+    page.clock.install()
+    page.goto(f"{served.url}/account")
+    asked = []
+    page.on(
+        "request", lambda request: asked.append(request.headers.get("x-poll")) if "users/me" in request.url else None
+    )
+    page.clock.run_for(60_000)
+    assert asked == []
+    page.mouse.move(50, 60)
+    with page.expect_response("**/api/users/me") as answered:
+        page.clock.run_for(30_000)
+    assert (answered.value.status, asked) == (200, [None])
+    page.clock.run_for(120_000)
+    assert asked == [None]
