@@ -138,7 +138,7 @@ def _by_login(request: HttpRequest, login: Login, kind: str) -> Caller:
     user = login.user
     if user.second_factor_at and login.verified_at is None:
         raise Unauthenticated("Log in again, with your second factor.", type="second_factor_required")
-    logins.touch(login)
+    logins.touch(login, request)
     return Caller(user.as_actor(**origin_of(request)), user, kind, str(login.public_id), user.stamp, login)
 
 

@@ -21,6 +21,8 @@ from zcplatform.lib.errors import NotFound
 
 SESSION_NAME = "login"
 """Under this name a browser's session keeps the public id of its login."""
+POLL_HEADER = "X-Poll"
+"""With it a page says that it asks by itself, and that nobody has touched it since it last asked."""
 TOUCH_EVERY = timedelta(minutes=1)
 KEEP_ENDED = timedelta(days=7)
 
@@ -63,7 +65,8 @@ def live(public_id: Any) -> QuerySet[Login]:
     """
     now = clock.now()
     found = Login.objects.filter(public_id=public_id, revoked_at=None, expires_at__gt=now, user__is_active=True)
-    return found.filter(Q(session_key="") | Q(last_used_at__gte=now - idle_age())).select_related("user")
+    last_noted = now - idle_age() - touch_every()  # of a use that was not noted, as it came too soon after another
+    return found.filter(Q(session_key="") | Q(last_used_at__gte=last_noted)).select_related("user")
 
 
 def idle_age() -> timedelta:
@@ -71,10 +74,18 @@ def idle_age() -> timedelta:
     return timedelta(minutes=settings.SESSION_IDLE_MINUTES)
 
 
-def touch(login: Login) -> None:
-    """Note that the login is used, at most once a minute: a GET should not wait for the database's write lock."""
+def touch_every() -> timedelta:
+    """How exactly a use is noted: a minute, or less where that is much of the time that a browser may be silent."""
+    return min(TOUCH_EVERY, idle_age() / 10)
+
+
+def touch(login: Login, request: HttpRequest) -> None:
+    """Note that the login is used, at most once a minute: a GET should not wait for the database's write lock. What a
+    page asks by itself is no use of it: else a session would live for as long as its browser is open."""
     now = clock.now()
-    if now - login.last_used_at >= TOUCH_EVERY:
+    if request.method in ("GET", "HEAD") and POLL_HEADER in request.headers:
+        return
+    if now - login.last_used_at >= touch_every():
         Login.objects.filter(pk=login.pk).update(last_used_at=now)
 
 

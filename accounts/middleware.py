@@ -49,7 +49,7 @@ def user_of(request: HttpRequest) -> User | AnonymousUser:
             request.session.flush()
         if login is not None:
             request.login = login  # type: ignore[attr-defined]
-            logins.touch(login)
+            logins.touch(login, request)
         request._cached_user = login.user if login else AnonymousUser()  # type: ignore[attr-defined]
     return request._cached_user  # type: ignore[attr-defined]
 

@@ -12,6 +12,7 @@ from tenants import channels as schemas
 from tenants import origins, providers, revisions, secrets
 from tenants.access import require
 from tenants.agents import agent_kind
+from tenants.egress import reach
 from tenants.egress import services as egress
 from tenants.models import AgentConfig, Channel, Run, Tenant
 from tenants.runs import change
@@ -213,6 +214,8 @@ def _check_provider(given: ConfigInput, current: Tenant | None, key_id: str) -> 
         base_url=base_url,
         has_key=bool(key) or (key is None and stays),
     )
+    if current is not None:
+        reach.refuse_itself(current.node, columns["base_url"])
     return columns, key
 
 

@@ -16,6 +16,7 @@ from django.db import transaction
 from tenants import channel_calls, configuration, origins, secrets
 from tenants.access import require
 from tenants.configuration import ConfigInput
+from tenants.egress import reach
 from tenants.models import AgentConfig, Channel, Tenant
 from tenants.probe import probe
 from tenants.providers import PROVIDERS, endpoint_of
@@ -55,6 +56,8 @@ def try_provider(*, actor: Actor, tenant: Tenant, given: ConfigInput | None = No
     kind = PROVIDERS[endpoint.provider]
     url = kind.test_url or f"{endpoint.base_url}/models"
     result = _call(kind.base_url != "", "GET", url, _bearer(endpoint.provider, endpoint.api_key))
+    if result.ok and (why := reach.why_not(tenant, url)):
+        result = Result(False, f"The service works, but the agent can't reach it. {why}", result.took)
     _record(tenant, "provider.test", actor, result, provider=kind.name)
     return result
 

@@ -19,13 +19,13 @@ from django.conf import settings
 
 from tenants import door_pair
 from tenants.agents import agent_kind
-from tenants.door_access import Agent, admit, in_database, public_agent
-from tenants.door_chat import parse
+from tenants.door_access import Agent, admit, in_database, known_since, public_agent
+from tenants.door_chat import parse, weight
 from tenants.door_http import Answer, ClientGone, DoorRequest, MethodNotAllowed, Place, Receive, Scope, Send, place_of
 from tenants.door_public import request_headers, response_headers, serves
 from tenants.door_tally import Tally
 from tenants.door_upstream import Upstream, whole
-from tenants.routing.base import DOOR_PATHS, PAIR_PATH
+from tenants.routing.base import CHAT_PATH, MAX_WEBHOOK_BODY, MODELS_PATH, PAIR_PATH
 from zcplatform.lib.errors import BadUpstream, DependencyTimeout, NotFound, RateLimited, ZCError
 from zcplatform.lib.redact import SecretStr
 from zcplatform.lib.request_ids import client_request_id
@@ -34,6 +34,7 @@ MAX_CHAT_S = 3_600
 PUBLIC_AT_ONCE, PUBLIC_EACH = 40, 20
 """Requests for one tenant's public paths at a time, and those of one network among them: an agent that never answers
 would otherwise take every connection that the chats of all tenants share."""
+MODEL = "agent"
 POLICY_VIOLATION = 1008
 
 log = logging.getLogger(__name__)
@@ -86,10 +87,9 @@ class Door:
         await self._upstream.aclose()
 
     async def _serve(self, place: Place, request: DoorRequest, answer: Answer) -> None:
-        if place.path == PAIR_PATH:
-            await self._pair(place, request, answer)
-        elif place.path in DOOR_PATHS:
-            await self._chat(place, request, answer)
+        ours = {CHAT_PATH: self._chat, MODELS_PATH: self._models, PAIR_PATH: self._pair}
+        if act := ours.get(place.path.removesuffix("/")):
+            await act(place, request, answer)
         elif place.direct:
             await self._public(place, request, answer)
         else:
@@ -101,8 +101,19 @@ class Door:
         agent, secret = await in_database(admit, place.slug, request.bearer(), caller=request.network())
         full = RateLimited("Too many chats of this tenant at once.", type="too_many_chats", retry_after=5)
         with self._places({agent.tenant_id: settings.CHATS_PER_TENANT}, full):
-            body = parse(await request.json_body())
-            await request.while_connected(self._converse(agent, secret, body, answer))
+            async with request.large_body(settings.DOOR_BODY_MAX) as (content, takes):
+                takes(weight(content))
+                body = parse(content)
+                del content
+                await request.while_connected(self._converse(agent, secret, body, answer))
+
+    async def _models(self, place: Place, request: DoorRequest, answer: Answer) -> None:
+        """Many a client asks it first, and offers what is in it: the one model that a chat here can have."""
+        if request.scope["method"] != "GET":
+            raise MethodNotAllowed("The models are a GET.", allow="GET")
+        created = await in_database(known_since, place.slug, request.bearer(), caller=request.network())
+        model = {"id": MODEL, "object": "model", "created": created, "owned_by": place.slug}
+        await answer.json(200, {"object": "list", "data": [model]})
 
     async def _pair(self, place: Place, request: DoorRequest, answer: Answer) -> None:
         if request.scope["method"] != "POST":
@@ -158,7 +169,7 @@ class Door:
         path = request.below(place)
         if not path or not serves(agent_kind(agent.kind).public_paths, place.path):
             raise NotFound
-        body, public = await request.body(), ("public", agent.tenant_id)
+        body, public = await request.body(MAX_WEBHOOK_BODY), ("public", agent.tenant_id)
         full = RateLimited("Too many requests to this agent at once.", retry_after=5)
         with self._places({public: PUBLIC_AT_ONCE, (*public, request.network()): PUBLIC_EACH}, full):
             await request.while_connected(self._forward(agent, path.decode("latin-1"), request, body, answer))

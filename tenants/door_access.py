@@ -75,12 +75,22 @@ def _with_connection(query: Callable[..., T], *args: object) -> T:
 def admit(slug: str, bearer: str) -> tuple[Agent, SecretStr]:
     """The agent of ``slug`` and the secret that it asks for. NotFound when there is no such tenant,
     Unauthenticated for a token that is not of this tenant, DependencyDown ``tenant_not_running``."""
+    agent = _running(_tenant_of(slug, bearer))
+    return agent, agent_token(agent.tenant_id)
+
+
+def known_since(slug: str, bearer: str) -> int:
+    """When the tenant was made, in Unix seconds, for who has a token of it, whether its agent runs or not. Otherwise as
+    ``admit``."""
+    return int(_tenant_of(slug, bearer).created_at.timestamp())
+
+
+def _tenant_of(slug: str, bearer: str) -> Tenant:
     token = tokens.lookup(bearer) if slug else None
     if token is None or token.tenant.slug != slug:
         _refuse(slug, token)
     _touch_later(token)
-    agent = _running(token.tenant)
-    return agent, agent_token(agent.tenant_id)
+    return token.tenant
 
 
 def _touch_later(token: AccessToken) -> None:

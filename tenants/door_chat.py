@@ -11,16 +11,26 @@ from zcplatform.lib.errors import InvalidField, RequestError
 
 MAX_MESSAGES = 1_000
 MAX_TOKENS = 32_768
+MAX_PARTS, BYTES_PER_PART = 1_000_000, 64
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 MESSAGE_FIELDS = ("role", "content", "name", "tool_calls", "tool_call_id", "refusal")
 
 Check = Callable[[str, Any], Any]
 
 
+def weight(content: bytes) -> int:
+    """Bytes that ``content`` may take once it is parsed. InvalidField for what holds more than a million values:
+    of 20 MB of empty lists Python makes a gigabyte."""
+    parts = sum(content.count(char) for char in (b"{", b"[", b","))
+    if parts > MAX_PARTS:
+        raise InvalidField(f"The body may hold {MAX_PARTS} values.", type="too_complex", field="")
+    return len(content) + parts * BYTES_PER_PART
+
+
 def parse(content: bytes) -> dict[str, Any]:
     """The request as it goes on: RequestError ``bad_json`` when unparsable, InvalidField for a wrong shape."""
     try:
-        body = json.loads(content.decode("utf-8"), parse_float=_finite, parse_constant=_finite)
+        body = json.loads(content.decode("utf-8-sig"), parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError) as error:
         raise RequestError("The body is not JSON.", type="bad_json") from error
     if not isinstance(body, dict):
@@ -83,9 +93,9 @@ def _number(low: float, high: float) -> Check:
 
 def _whole(low: int, high: int, *, clamp: bool = False) -> Check:
     def check(name: str, value: Any) -> int:
-        whole = type(value) is int and value >= low and (clamp or value <= high)
-        _require(whole, name, f"a whole number from {low} to {high}")
-        return min(value, high)
+        is_whole = type(value) is int or (isinstance(value, float) and value.is_integer())
+        _require(is_whole and value >= low and (clamp or value <= high), name, f"a whole number from {low} to {high}")
+        return min(int(value), high)
 
     return check
 

@@ -6,7 +6,8 @@ import asyncio
 import json
 import re
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
@@ -15,7 +16,7 @@ from django.conf import settings
 
 from accounts.rates import network_of
 from tenants.door_pace import Pace
-from zcplatform.lib.arriving import Arriving
+from zcplatform.lib.arriving import Arriving, Spool
 from zcplatform.lib.client_ip import client_ip
 from zcplatform.lib.envelope import to_envelope
 from zcplatform.lib.errors import InvalidField, Overloaded, RequestError, TooLarge, Unauthenticated
@@ -26,13 +27,15 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[Any], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
-MAX_BODY = 1_048_576
-BODY_TIMEOUT_S = 30
+MB = 1_048_576
+MAX_BODY = MB
+BODY_TIMEOUT_S, LARGE_TIMEOUT_S = 30, 55
+"""The second for bodies of more than 1 MB; Caddy itself allows 60 s for a request."""
 LINGER_S = 1
 MAX_CREDENTIAL = 200
 NO_TOKEN = "A valid access token of this tenant is needed."  # noqa: S105 - a message
 
-_arriving = Arriving()
+_arriving, _large = Arriving(), Arriving(large=True)
 _DIRECT = re.compile(r"/t/([^/]*)(/.*)?", re.DOTALL)
 _ODD = re.compile(rb"%|//|\\|(?:^|/)\.{1,2}(?:/|$)")
 _TOKEN_NAMES = frozenset({"token", "access_token", "api_key", "apikey", "key", "authorization", "bearer"})
@@ -43,6 +46,8 @@ class ClientGone(Exception):
 
 
 class MethodNotAllowed(RequestError):
+    """``details['allow']`` is the header that says what is."""
+
     status = 405
     default_type = "method_not_allowed"
 
@@ -75,7 +80,7 @@ def place_of(scope: Scope) -> Place | None:
 
 def _tenant_of_host(value: str) -> str | None:
     """The slug in ``{slug}.{domain}``; empty for another name below the domain; None for a host that is not."""
-    host = re.sub(r":[0-9]*\Z", "", value.lower()).rstrip(".")
+    host = re.sub(r":[0-9]*\Z", "", value.lower()).removesuffix(".")
     own = {
         settings.PUBLIC_HOST.lower(),
         settings.DOMAIN,
@@ -113,8 +118,8 @@ class DoorRequest:
             return False
         try:
             async with asyncio.timeout(LINGER_S):
-                await self._read()
-        except (TimeoutError, TooLarge, Overloaded, ClientGone):
+                await self.body()
+        except (TimeoutError, TooLarge, SlowBody, Overloaded, ClientGone):
             return True
         return False
 
@@ -131,7 +136,9 @@ class DoorRequest:
     def ip(self) -> str:
         """The caller's address, as far as it can be believed."""
         peer = (self.scope.get("client") or ("", 0))[0]
-        return client_ip(peer, ",".join(self.values(b"x-forwarded-for")), behind_proxy=settings.BEHIND_PROXY)
+        return client_ip(
+            peer, ",".join(self.values(b"x-forwarded-for")), behind_proxy=settings.BEHIND_PROXY, own=settings.BIND
+        )
 
     def network(self) -> str:
         """By what limits count the caller. Asked several times, also of a request that is shed."""
@@ -152,39 +159,54 @@ class DoorRequest:
             raise Unauthenticated(NO_TOKEN)
         return value
 
-    async def body(self) -> bytes:
-        """The whole body. Counted while it is read, whatever Content-Length says: TooLarge above 1 MB; SlowBody
-        when it takes longer than 30 s; Overloaded when too much of others is on its way; ClientGone when it breaks
-        off."""
+    async def body(self, limit: int = MAX_BODY) -> bytes:
+        """The whole body. Counted while it is read, whatever Content-Length says: TooLarge above ``limit`` bytes;
+        SlowBody when it takes longer than 30 s; Overloaded when too much of others is on its way; ClientGone when it
+        breaks off."""
+        with _arriving.of(self.network()) as here:
+            return await self._in_time(limit, here)
+
+    @asynccontextmanager
+    async def large_body(self, limit: int) -> AsyncIterator[tuple[bytes, Callable[[int], None]]]:
+        """The same for who has shown a token, as JSON. It counts for as long as the block lasts; what is made of it can
+        be added by a call of the second with bytes."""
+        self.check_json()
+        with _large.of(self.network()) as here:
+            yield await self._in_time(limit, here), here
+
+    async def _in_time(self, limit: int, here: Callable[[int], None]) -> bytes:
         lengths = self.values(b"content-length")
-        if lengths and lengths[0].isdecimal() and int(lengths[0][:20]) > MAX_BODY:
-            raise TooLarge("The body may have 1 MB.")
+        if lengths and lengths[0].isdecimal() and int(lengths[0][:20]) > limit:
+            raise too_large(limit)
         try:
-            async with asyncio.timeout(BODY_TIMEOUT_S):
-                return await self._read()
+            async with asyncio.timeout(BODY_TIMEOUT_S if limit <= MAX_BODY else LARGE_TIMEOUT_S):
+                return await self._read(limit, here)
         except TimeoutError as error:
             raise SlowBody("The body did not arrive in time.") from error
 
-    async def _read(self) -> bytes:
-        content = bytearray()
-        with _arriving.of(self.network()) as here:
+    async def _read(self, limit: int, here: Callable[[int], None]) -> bytes:
+        with closing(Spool()) as spool:
             while True:
                 message = await self.receive()
                 if message["type"] == "http.disconnect":
                     raise ClientGone
-                content += message.get("body", b"")
-                if len(content) > MAX_BODY:
-                    raise TooLarge("The body may have 1 MB.")
-                here(len(content))
+                spool.add(message.get("body", b""))
+                if spool.size > limit:
+                    raise too_large(limit)
+                here(spool.size)
                 if not message.get("more_body", False):
                     self._is_read = True
-                    return bytes(content)
+                    return spool.content()
 
     async def json_body(self) -> bytes:
-        kinds = self.values(b"content-type")
-        if kinds and kinds[0].partition(";")[0].strip().lower() != "application/json":
-            raise RequestError("The body must be application/json.", type="bad_json")
+        self.check_json()
         return await self.body()
+
+    def check_json(self) -> None:
+        """RequestError ``bad_json`` for another kind of content; none that is named is JSON."""
+        kinds = self.values(b"content-type")
+        if kinds and kinds[0].partition(";")[0].strip().lower() not in ("", "application/json"):
+            raise RequestError("The body must be application/json.", type="bad_json")
 
     async def while_connected(self, work: Coroutine[Any, Any, None]) -> None:
         """Do ``work``, and cancel it as soon as the client hangs up: ClientGone. Only once the body is read."""
@@ -202,6 +224,10 @@ class DoorRequest:
     async def _hung_up(self) -> None:
         while (await self.receive())["type"] != "http.disconnect":
             pass
+
+
+def too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The body may have {limit // MB} MB.")
 
 
 class Answer:
@@ -259,7 +285,7 @@ def _headers_of(status: int, details: dict[str, Any]) -> Headers:
     if status == 401:
         return [(b"www-authenticate", b"Bearer")]
     if status == 405:
-        return [(b"allow", b"POST")]
+        return [(b"allow", str(details.get("allow", "POST")).encode())]
     if status in (429, 503):
         return [(b"retry-after", str(details.get("retry_after", 5)).encode())]
     return []

@@ -21,7 +21,7 @@ FIELDS = ("code", "name")
 def parse(content: bytes) -> dict[str, str]:
     """``code`` and perhaps ``name``. RequestError ``bad_json``, InvalidField for another shape."""
     try:
-        body: Any = json.loads(content.decode("utf-8"))
+        body: Any = json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise RequestError("The body is not JSON.", type="bad_json") from error
     if not isinstance(body, dict) or not all(isinstance(value, str) for value in body.values()):

@@ -14,6 +14,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 
 from zcplatform.lib.errors import InvalidField
+from zcplatform.lib.outside import only_elsewhere
 from zcplatform.lib.redact import SecretStr
 from zcplatform.lib.text import check_text
 
@@ -67,6 +68,8 @@ def check_url(value: str, *, field: str) -> str:
         raise InvalidField(f"The address must begin with {' or '.join(s + '://' for s in schemes)}.", field=field)
     if "@" in parts.netloc or "?" in value or "#" in value:
         raise InvalidField("An address without user name, query and fragment is expected.", field=field)
+    if why := only_elsewhere(parts.hostname):
+        raise InvalidField(why, field=field)
     return value.rstrip("/")
 
 
@@ -138,6 +141,8 @@ def _text(field: Field, value: Any) -> str:
         return check_url(text, field=field.name)
     if field.type == "email":
         _check_email(field, text)
+    if field.place and (why := only_elsewhere(text)):
+        raise InvalidField(why, field=field.name)
     return text
 
 

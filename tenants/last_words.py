@@ -6,6 +6,7 @@ from tenants import secrets
 from tenants.models import Tenant
 from tenants.runtimes import runtime_for
 from zcplatform.lib.actors import SYSTEM
+from zcplatform.lib.ansi import plain
 from zcplatform.lib.contained import contained
 from zcplatform.lib.errors import VaultError
 from zcplatform.lib.redact import MASK, scrub
@@ -17,7 +18,7 @@ LINE_CAP = 600
 def clean(tenant: Tenant, text: str) -> str:
     """``text`` without the tenant's secrets, on one line, its last 600 characters. Only what can be printed: a
     database may refuse a NUL, and then nothing could be written of an agent that prints one."""
-    line = " / ".join(_scrubbed(tenant, text).split("\n"))[-LINE_CAP:].strip(" /")
+    line = " / ".join(plain(_scrubbed(tenant, text)).split("\n"))[-LINE_CAP:].strip(" /")
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line)
 
 

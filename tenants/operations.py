@@ -31,16 +31,17 @@ LEFT_OUT = "[... lines are left out here: the agent wrote more than is read at a
 MAX_ARGV, MAX_ARGUMENT = 64, 4_096
 
 
-def read_logs(*, actor: Actor, tenant: Tenant, tail: int = 100) -> str:
-    """The last ``tail`` lines (1 to 1,000) that the agent printed, without its secrets; empty when there is none."""
+def read_logs(*, actor: Actor, tenant: Tenant, tail: int = 100, times: bool = False) -> str:
+    """The last ``tail`` lines (1 to 1,000) that the agent printed, without its secrets; empty when there is none. With
+    ``times`` each begins with its time, or a hyphen, and a space."""
     require(actor, "logs.read", tenant)
     if tenant.agent_handle is None:
         return ""
-    text = runtime_for(tenant.node).logs(tenant.agent_handle, tail=max(1, min(tail, MAX_TAIL)))
+    text = runtime_for(tenant.node).logs(tenant.agent_handle, tail=max(1, min(tail, MAX_TAIL)), times=times)
     return scrub(text, _opened(tenant, actor).values())
 
 
-def follow_logs(*, actor: Actor, tenant: Tenant, tail: int = 100) -> Iterator[str]:
+def follow_logs(*, actor: Actor, tenant: Tenant, tail: int = 100, times: bool = False) -> Iterator[str]:
     """The last ``tail`` lines and then, at each turn, the lines that came meanwhile: an empty text when there are none.
 
     At most about 1 MB at a turn; where that is less than what came, a line says so. Ends when the agent is gone.
@@ -49,24 +50,24 @@ def follow_logs(*, actor: Actor, tenant: Tenant, tail: int = 100) -> Iterator[st
     require(actor, "logs.read", tenant)
     # The mark first: a line that comes in between is told twice rather than lost.
     mark = _logs_after(tenant, "").mark
-    yield read_logs(actor=actor, tenant=tenant, tail=tail)
+    yield read_logs(actor=actor, tenant=tenant, tail=tail, times=times)
     known: datetime | None = None
     opened = Opened()
     while (fresh := Tenant.objects.select_related("node").get(pk=tenant.pk)).desired != Desired.DELETED:
-        part = _logs_after(fresh, mark)
+        part = _logs_after(fresh, mark, times=times)
         mark = part.mark
         if part.text and (changed := _secrets_changed_at(fresh)) != known:
             opened, known = _opened(fresh, actor), changed
-        yield (LEFT_OUT if part.missed else "") + scrub(part.text, opened.values())
+        yield (("- " if times else "") + LEFT_OUT if part.missed else "") + scrub(part.text, opened.values())
 
 
 def _secrets_changed_at(tenant: Tenant) -> datetime | None:
     return tenant.secrets.aggregate(at=Max("secret__updated_at"))["at"]
 
 
-def _logs_after(tenant: Tenant, mark: str) -> LogPart:
+def _logs_after(tenant: Tenant, mark: str, *, times: bool = False) -> LogPart:
     handle = tenant.agent_handle
-    return runtime_for(tenant.node).logs_after(handle, mark) if handle else LogPart("", mark)
+    return runtime_for(tenant.node).logs_after(handle, mark, times=times) if handle else LogPart("", mark)
 
 
 def execute(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from tenants.agents.base import ModelEndpoint
@@ -11,6 +12,9 @@ from zcplatform.lib.errors import InvalidField
 from zcplatform.lib.redact import SecretStr
 
 NO_KEY = SecretStr("unused")  # some agents insist on a key even where the service takes none
+
+
+_CALLED = re.compile(r"(?:/+(?:chat/completions|completions|responses|embeddings|messages|models))?/*\Z")
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,11 @@ _KINDS = (
 PROVIDERS: dict[str, ProviderKind] = {kind.name: kind for kind in _KINDS}
 
 
+def base_of(address: str) -> str:
+    """The address as agents want it: clients show it with what they call below it, and so it is pasted."""
+    return _CALLED.sub("", address.strip().rstrip("/"))
+
+
 def validate(*, provider: str, model: str, base_url: str, has_key: bool) -> dict[str, str]:
     """The columns of ``AgentConfig`` for these values; ``has_key`` says whether the tenant has a key of its own.
 
@@ -87,7 +96,7 @@ def validate(*, provider: str, model: str, base_url: str, has_key: bool) -> dict
         return {"provider_name": provider, "provider_model": "", "base_url": ""}
     if base_url and not kind.allows_base_url:
         raise InvalidField(f"{kind.label} has an address of its own; choose “custom” for another.", field="base_url")
-    values = {"model": model, "base_url": base_url} if kind.allows_base_url else {"model": model}
+    values = {"model": model, "base_url": base_of(base_url)} if kind.allows_base_url else {"model": model}
     cleaned = clean_all([field for field in kind.fields if not field.secret], values)
     if kind.needs_key and not has_key:
         raise InvalidField(f"{kind.label} needs an API key.", field="provider_key")

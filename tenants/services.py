@@ -18,6 +18,7 @@ from accounts.models import User
 from tenants import access_tokens, configuration, invitations, offer, revisions, secrets, tokens
 from tenants.access import require
 from tenants.agents import agent_kind
+from tenants.egress import reach
 from tenants.events import emit
 from tenants.membership import refusals_recorded
 from tenants.models import AgentConfig, Hold, Member, Node, Plan, Run, Tenant
@@ -80,6 +81,7 @@ def create_tenant(
     _check_fits(agent, chosen)
     node = pick_node(runtime)
     given = configuration.check(agent, config or configuration.ConfigInput())
+    reach.refuse_itself(node, given.columns.get("base_url", ""))
     with refusals_recorded(actor, None, "tenant.create"), transaction.atomic():
         tenant = _insert(name, slug, plan=chosen, agent_kind=agent, node=node)
         AgentConfig.objects.create(tenant=tenant)

@@ -5,7 +5,11 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
-from collections.abc import Iterator
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.metadata import packages_distributions
 from itertools import pairwise
 from pathlib import Path
 from re import _parser as re_parser
@@ -94,6 +98,35 @@ def layer_violations(source: str, module: str, *, is_package: bool = False) -> l
         for line, name in imports(source, module, is_package=is_package)
         if name.split(".")[0] == "tests" or (layer_of(name) or 0) > top
     ]
+
+
+def declared() -> set[str]:
+    """The distributions that ``pyproject.toml`` names for the product, extras among them, in one spelling."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"].values()
+    lines = [*project["dependencies"], *(line for extra in extras for line in extra)]
+    return {_spelled(re.match(r"[A-Za-z0-9._-]+", line)[0]) for line in lines}  # type: ignore[index]
+
+
+def undeclared_imports(source: str, module: str, known: set[str]) -> list[str]:
+    """Imports of what only comes along with something else today."""
+    beside = {path.stem for path in (ROOT / module.replace(".", "/")).parent.glob("*.py")}  # a program of one folder
+    ours = {"zcplatform", *PACKAGES, *beside, *sys.stdlib_module_names}
+    found = [(line, name.split(".")[0]) for line, name in imports(source, module)]
+    return [
+        f"{module}:{line} imports {top}"
+        for line, top in found
+        if top and top not in ours and not {_spelled(name) for name in _distributions().get(top, [])} & known
+    ]
+
+
+def _spelled(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    return packages_distributions()
 
 
 def _dotted(node: ast.AST) -> str:

@@ -270,19 +270,19 @@ class FakeRuntime:
         up = {h.id: a for h in handles if (a := self._ours(h)) and a.state == AgentState.RUNNING}
         return {i: a.reading or _reading(a) for i, a in up.items()}
 
-    def logs(self, handle: Handle, *, tail: int = 100) -> str:
+    def logs(self, handle: Handle, *, tail: int = 100, times: bool = False) -> str:
         self._called("logs", handle.name)
         with self.engine.lock:
             agent = self._ours(handle)
-            return "".join(f"{line}\n" for line in agent.output[-tail:]) if agent else ""
+            return _printed(agent.output[-tail:], times) if agent else ""
 
-    def logs_after(self, handle: Handle, mark: str = "") -> LogPart:
+    def logs_after(self, handle: Handle, mark: str = "", *, times: bool = False) -> LogPart:
         self._called("logs_after", handle.name)
         with self.engine.lock:
             agent = self._ours(handle)
             output = agent.output if agent else []
             new = output[int(mark) :] if mark else []
-            return LogPart("".join(f"{line}\n" for line in new), str(len(output)))
+            return LogPart(_printed(new, times), str(len(output)))
 
     def exec(self, handle: Handle, argv: Sequence[str], *, timeout_s: float = 60, cap: int = 1_048_576) -> ExecResult:
         self._called("exec", handle.name)
@@ -292,6 +292,10 @@ class FakeRuntime:
                 raise Conflict("The agent does not run.", type="not_running")
             output = self.answer.output[:cap]
             return replace(self.answer, output=output, truncated=len(output) < len(self.answer.output))
+
+
+def _printed(lines: list[str], times: bool) -> str:
+    return "".join(f"2026-01-31T12:00:00.123Z {line}\n" if times else f"{line}\n" for line in lines)
 
 
 def _reading(agent: FakeAgent) -> Reading:

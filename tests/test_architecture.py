@@ -55,6 +55,21 @@ def test_an_import_to_the_right_is_seen(module, source):
     assert len(rules.layer_violations(source, module)) == 1
 
 
+def test_what_the_product_imports_is_declared():
+    known = rules.declared()
+    found = []
+    for path in rules.product_files():
+        found += rules.undeclared_imports(path.read_text(), rules.module_of(path), known)
+    assert found == []
+
+
+def test_an_import_that_is_not_declared_is_seen():
+    known = {"django", "pyjwt"}
+    source = "import jwt, json\nfrom django.db import models\nfrom tenants import runs\ndef f():\n    import yaml as y"
+    assert rules.undeclared_imports(source, "vault.x", known) == ["vault.x:5 imports yaml"]
+    assert len(rules.undeclared_imports("import nobody_knows_it", "vault.x", known)) == 1
+
+
 @pytest.mark.parametrize(
     ("module", "source"),
     [

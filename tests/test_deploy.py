@@ -266,6 +266,7 @@ def shakes_hands(name, port):
 @pytest.mark.parametrize(
     ("name", "status"),
     [("localhost", 200), ("api.localhost", 200), ("ACME.localhost", 200), ("gone.localhost", 404),
+     ("acme.localhost.", 200),
      ("stranger.localhost", 404), ("a.acme.localhost", 404), ("acme.example.test", 404), ("", 404)],
 )  # fmt: skip
 def test_the_platform_knows_its_own_names_and_living_tenants(db, client, name, status):
@@ -273,6 +274,15 @@ def test_the_platform_knows_its_own_names_and_living_tenants(db, client, name, s
     TenantFactory(slug="gone", status="deleted")
     answer = client.get("/internal/certificate", {"domain": name}, headers={"host": "127.0.0.1:8080"})
     assert answer.status_code == status
+
+
+@pytest.mark.parametrize("bind", ["::1", "192.0.2.7"])
+def test_the_router_may_ask_wherever_the_web_listens(db, client, settings, bind):
+    settings.BIND, settings.ALLOWED_HOSTS = bind, ["*"]
+    host = f"[{bind}]:8080" if ":" in bind else f"{bind}:8080"
+    asked = {"path": "/internal/certificate", "data": {"domain": "localhost"}, "headers": {"host": host}}
+    assert client.get(**asked, REMOTE_ADDR=bind).status_code == 200
+    assert client.get(**asked, REMOTE_ADDR="192.0.2.8").status_code == 404
 
 
 def test_only_who_is_on_this_machine_may_ask(db, client, settings):

@@ -15,11 +15,12 @@ from django.core.exceptions import ImproperlyConfigured
 
 from zcplatform import keys
 from zcplatform.lib import outside
+from zcplatform.lib.addresses import is_plain_address
 from zcplatform.lib.errors import InvalidField
 
 TAG = "zcplatform"
 _HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-_LOCAL = ("localhost", "127.0.0.1", "[::1]")
+_LOCAL = ("localhost", "127.0.0.1", "[::1]", "::1")
 LEAST_TOKEN = 20
 FIRST_TENANT_UID = 10_000  # below live the accounts of the system and its people
 
@@ -39,7 +40,22 @@ def _is_local(host: str) -> bool:
 @register(TAG)
 def check_all(**_options: Any) -> Iterable[CheckMessage]:
     """Every check of this file."""
-    looks = (_keys, _home, _files, _debug, _address, _domain, _runtime, _ports, _uids, _networks, _containers, _watch)
+    looks = (
+        _keys,
+        _home,
+        _files,
+        _debug,
+        _address,
+        _bind,
+        _domain,
+        _runtime,
+        _ports,
+        _uids,
+        _networks,
+        _containers,
+        _internal,
+        _watch,
+    )
     return [message for look in (*looks, _zone) for message in look()]
 
 
@@ -88,7 +104,7 @@ def _files() -> Iterator[CheckMessage]:
 def _debug() -> Iterator[CheckMessage]:
     if not settings.DEBUG:
         return
-    if settings.IS_HTTPS or settings.BIND not in (*_LOCAL, "::1"):
+    if settings.IS_HTTPS or settings.BIND not in _LOCAL:
         yield _error(8, "DEBUG is on where others can reach the platform.", "Unset ZCPLATFORM_DEBUG.")
 
 
@@ -98,6 +114,13 @@ def _address() -> Iterator[CheckMessage]:
     if not settings.IS_HTTPS and not _is_local(settings.PUBLIC_HOST):
         hint = "Put the platform behind https and set ZCPLATFORM_PUBLIC_BASE_URL to it."
         yield _warning(10, "Sessions travel over the network unencrypted.", hint)
+
+
+def _bind() -> Iterator[CheckMessage]:
+    bind = settings.BIND
+    if bind and not is_plain_address(bind) and not _HOST.fullmatch(bind):
+        hint = "An address of this host without a zone (no %), or empty for every interface."
+        yield _error(28, f"ZCPLATFORM_BIND={bind!r} is nothing that the router could be sent to.", hint)
 
 
 def _domain() -> Iterator[CheckMessage]:
@@ -165,6 +188,12 @@ def _containers() -> Iterator[CheckMessage]:
         yield _error(24, f"ZCPLATFORM_CONTAINER_PREFIX={settings.CONTAINER_PREFIX!r}.", "a-z, 0-9 and hyphens.")
     if not re.fullmatch(r"[1-9][0-9]{0,5}[kmg]", settings.LOG_MAX_SIZE):
         yield _error(25, f"ZCPLATFORM_LOG_MAX_SIZE={settings.LOG_MAX_SIZE!r} is not a size.", "Such as 50m.")
+
+
+def _internal() -> Iterator[CheckMessage]:
+    for host, port in sorted(settings.EGRESS_INTERNAL):
+        if why := outside.only_elsewhere(host):
+            yield _error(29, f"ZCPLATFORM_EGRESS_INTERNAL lists {host}:{port}, which leads nowhere.", why)
 
 
 def _watch() -> Iterator[CheckMessage]:

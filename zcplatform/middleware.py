@@ -58,6 +58,7 @@ class RequestLogMiddleware(RequestMiddleware):
             request.META.get("REMOTE_ADDR", ""),
             request.META.get("HTTP_X_FORWARDED_FOR", ""),
             behind_proxy=settings.BEHIND_PROXY,
+            own=settings.BIND,
         )
         super().prepare(request)
         structlog.contextvars.bind_contextvars(**theirs)

@@ -16,6 +16,7 @@ from tenants.egress.counts import stats_file
 from zcplatform import caddy_process, http_metrics
 from zcplatform.board import Board
 from zcplatform.lib import child, env
+from zcplatform.lib.addresses import authority, reachable
 from zcplatform.pulse import Pulse
 
 
@@ -38,14 +39,14 @@ class Program:
 
 def web(bind: str, port: int) -> Program:
     """gunicorn with uvicorn's worker."""
-    address = f"[{bind}]:{port}" if ":" in bind else f"{bind}:{port}"
+    address = authority(bind, port)
     options = ("--config", "python:zcplatform.gunicorn_conf", "--workers", str(settings.WEB_WORKERS), "--bind", address)
     return Program(
         name="web",
         argv=child.module("zcplatform.web", *options, "zcplatform.asgi:application"),
         env={**_environment(BIND=bind, PORT=str(port)), http_metrics.VARIABLE: str(http_metrics.folder())},
         prepare=http_metrics.begin,
-        is_ready=lambda: _answers(_reachable(bind), port),
+        is_ready=lambda: _answers(reachable(bind), port),
         ready_line=f"web on http://{address}",
     )
 
@@ -103,10 +104,6 @@ def _environment(**ours: str) -> dict[str, str]:
     given = {env.PREFIX + name: value for name, value in ours.items()}
     kept = {name: value for name, value in os.environ.items() if name.removesuffix("_FILE") not in given}
     return {**kept, **given, "PYTHONPATH": child.python_path()}
-
-
-def _reachable(bind: str) -> str:
-    return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(bind, bind)  # noqa: S104
 
 
 def _answers(host: str, port: int) -> bool:

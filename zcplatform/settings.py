@@ -38,7 +38,7 @@ INSTANCE = keys.instance_id(HOME)
 # --- the server ------------------------------------------------------------------------------------------
 DEBUG = env.flag("DEBUG", False)
 DOMAIN = env.text("DOMAIN", TOML.server.domain).lower()
-BIND = env.text("BIND", TOML.server.bind)
+BIND = env.text("BIND", TOML.server.bind).strip("[]")
 PORT = env.integer("PORT", TOML.server.port, high=65_535)
 WEB_WORKERS = env.integer("WEB_WORKERS", 2)
 RUN_WORKERS = env.integer("RUN_WORKERS", 4)
@@ -54,7 +54,8 @@ if (
     )
 IS_HTTPS = _public.scheme == "https"
 PUBLIC_HOST = f"[{_public.hostname}]" if ":" in _public.hostname else _public.hostname
-ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", sorted({PUBLIC_HOST, DOMAIN, f"api.{DOMAIN}", "127.0.0.1", "localhost"}))
+_HERE = {"127.0.0.1", "[::1]", "localhost"} | ({f"[{BIND}]" if ":" in BIND else BIND} - {"", "0.0.0.0", "[::]"})  # noqa: S104
+ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", sorted({PUBLIC_HOST, DOMAIN, f"api.{DOMAIN}"} | _HERE))
 SELF_SERVICE_SIGNUP = env.flag("SELF_SERVICE_SIGNUP", False)
 # What they who sign up may choose from, and how much one of them may own; see tenants.offer.
 SIGNUP_PLANS = env.words("SIGNUP_PLANS", ["free"])
@@ -113,6 +114,7 @@ CADDY_ADMIN = env.text("CADDY_ADMIN", TOML.proxy.admin)  # a unix socket path; e
 CADDY_LISTEN = env.text("CADDY_LISTEN", TOML.proxy.listen)
 CADDY_HTTPS = env.flag("CADDY_HTTPS", TOML.proxy.https)
 STREAM_CLOSE_DELAY_S = env.integer("STREAM_CLOSE_DELAY_S", 3_600)  # open streams outlive a change of the routes so long
+DOOR_BODY_MAX = env.integer("DOOR_BODY_MAX", 20_971_520, low=1_048_576, high=67_108_864)  # bytes of a chat's body
 CHATS_PER_TENANT = env.integer("CHATS_PER_TENANT", 20)  # at the same time, in each web process
 TENANT_URL = env.text("TENANT_URL", "")  # pattern with {slug}; empty: made from the router, domain and port
 

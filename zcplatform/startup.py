@@ -20,6 +20,7 @@ from backups.errors import ArchiveRefused
 from backups.examining import refuse_newer
 from backups.folder import archives
 from zcplatform.lib import serve_lock
+from zcplatform.lib.addresses import authority
 from zcplatform.lib.errors import Misconfigured
 
 ROOM = 1_048_576
@@ -152,6 +153,13 @@ def check_port(bind: str, port: int) -> None:
             listener.bind((bind.strip("[]"), port))
         except OSError as error:
             raise Misconfigured(f"Can't listen on {bind}:{port}: {error.strerror}.") from error
+
+
+def check_routes_lead_to(bind: str, port: int) -> None:
+    """Misconfigured when the router would send requests elsewhere: routes follow the settings, whoever writes them."""
+    if settings.ROUTER == "caddy" and (bind, port) != (settings.BIND, settings.PORT):
+        at = authority(settings.BIND, settings.PORT)
+        raise Misconfigured(f"The router sends requests to {at}: set ZCPLATFORM_BIND and ZCPLATFORM_PORT instead.")
 
 
 def lock(role: str) -> TextIO:

@@ -21,6 +21,7 @@ from monitoring import heartbeats
 from monitoring.models import Heartbeat
 from tenants.models import Tenant
 from tenants.routing.addresses import platform_hosts
+from zcplatform.lib.client_ip import is_this_machine
 from zcplatform.lib.envelope import to_envelope
 from zcplatform.lib.errors import Forbidden
 from zcplatform.middleware import error_page, request_id_of
@@ -60,8 +61,10 @@ def readyz(_request: HttpRequest) -> HttpResponse:
 def certificate(request: HttpRequest) -> HttpResponse:
     """Caddy asks, at the first handshake for a name, whether to get a certificate for it: 200 for the platform's own
     names and living tenants', 404 for all others. Only answered on this machine's own address."""
-    name = request.GET.get("domain", "").lower()
-    if request.get_host().rpartition(":")[0] not in ("127.0.0.1", "localhost"):
+    name = request.GET.get("domain", "").lower().removesuffix(".")
+    name_asked = request.get_host().rpartition(":")[0].strip("[]")
+    here = is_this_machine(request.META.get("REMOTE_ADDR", ""), settings.BIND)
+    if not here or name_asked not in ("127.0.0.1", "::1", "localhost", settings.BIND):
         raise Http404
     slug, _, domain = name.partition(".")
     known = name in platform_hosts() or (

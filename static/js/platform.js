@@ -95,3 +95,23 @@ document.addEventListener("submit", (event) => {
 addEventListener("pageshow", (event) => {
   if (event.persisted) for (const busy of document.querySelectorAll("[aria-busy]")) busy.disabled = false;
 });
+
+// What the page asks by itself keeps no session alive, unless somebody has touched the page since it last asked.
+let touched = false;
+for (const kind of ["pointerdown", "pointermove", "keydown", "wheel", "touchmove"]) {
+  addEventListener(kind, (event) => { touched ||= event.isTrusted; }, { passive: true, capture: true });
+}
+document.addEventListener("htmx:configRequest", (event) => {
+  if (!/\bevery\b/.test(event.detail.elt.getAttribute("hx-trigger") || "")) return;
+  if (!touched) event.detail.headers["X-Poll"] = "1";
+  touched = false;
+});
+
+// Who reads or writes for long on one page asks for nothing, and is there all the same.
+if (document.querySelector(".who")) {
+  setInterval(() => {
+    if (!touched || document.hidden) return;
+    touched = false;
+    fetch("/api/users/me", { credentials: "same-origin" }).catch(() => {});
+  }, 25000);
+}

@@ -24,7 +24,9 @@ from tenants.models import Run, StepRecord, Tenant
 from tenants.providers import PROVIDERS
 from tenants.routing import router
 from tenants.tokens import live
+from zcplatform.lib.ansi import plain
 from zcplatform.lib.errors import InvalidField
+from zcplatform.lib.terminal import visible
 
 LAST = 10
 TAIL = 200
@@ -46,7 +48,8 @@ def logs_view(request: HttpRequest, pk: int) -> HttpResponse:
     tenant = find(pk)
     text = ""
     with telling(request):
-        text = operations.read_logs(actor=actor_of(request), tenant=tenant, tail=TAIL)
+        text = operations.read_logs(actor=actor_of(request), tenant=tenant, tail=TAIL, times=True)
+    text = visible(plain(text))
     return page(request, "logs.html", title=f"Logs of {tenant.slug}", tenant=tenant, text=text, tail=TAIL)
 
 

@@ -27,7 +27,7 @@ import asyncio  # noqa: E402
 del sys.modules["ssl"]
 
 HEAD_LIMIT = 16_384
-BODY_LIMIT = 1_048_576
+BODY_LIMIT, CHAT_LIMIT = 1_048_576, 67_108_864
 ANSWER_LIMIT = 10_485_760
 IDLE_S = 75
 MODEL_S = 120
@@ -226,17 +226,18 @@ async def read_request(reader):
         headers[name.lower()] = value.strip()
     if len(words) != 3 or not words[2].startswith("HTTP/1."):
         raise Refused(400, "bad_request", "This is not HTTP/1.1.", close=True)
-    return Request(words[0], words[1].split("?")[0], headers, await read_body(reader, headers))
+    return Request(words[0], words[1].split("?")[0], headers, await read_body(reader, headers, words[1]))
 
 
-async def read_body(reader, headers):
+async def read_body(reader, headers, path):
+    limit = CHAT_LIMIT if path == "/v1/chat/completions" else BODY_LIMIT
     length = headers.get("content-length", "0")
     if "transfer-encoding" in headers:
         raise Refused(411, "length_required", "Send a Content-Length.", close=True)
     if not (length.isascii() and length.isdigit()):
         raise Refused(400, "bad_request", "Content-Length is not a number.", close=True)
-    if len(length) > 9 or int(length) > BODY_LIMIT:
-        raise Refused(413, "too_large", "The body is larger than 1 MB.", close=True)
+    if len(length) > 9 or int(length) > limit:
+        raise Refused(413, "too_large", f"The body is larger than {limit >> 20} MB.", close=True)
     return await asyncio.wait_for(reader.readexactly(int(length)), IDLE_S)
 
 

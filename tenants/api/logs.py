@@ -17,6 +17,7 @@ from tenants.api.common import find
 from tenants.models import Tenant
 from zcplatform.lib.actors import Actor
 from zcplatform.lib.schemas import In, Out
+from zcplatform.lib.text import lines_of
 
 router = Router(tags=["operation"])
 
@@ -26,6 +27,9 @@ class LogQuery(In):
 
     tail: int = Field(
         100, ge=1, description=f"Lines; more than {operations.MAX_TAIL} is taken as {operations.MAX_TAIL}."
+    )
+    times: bool = Field(
+        False, description="Begin each line with its time in UTC (a hyphen where nobody knows it) and a space."
     )
     follow: bool = Field(False, description="Go on with new lines, as server-sent events.")
 
@@ -49,11 +53,13 @@ def get_logs(request: HttpRequest, tenant_id: UUID, query: Query[LogQuery]) -> A
     20 of a tenant are open at once in each web process."""
     tenant, actor = find(request, tenant_id, "logs.read"), actor_of(request)
     if query.follow:
-        return streams.answer(request, tenant, "logs.read", _followed(actor, tenant, query.tail))
-    return {"lines": operations.read_logs(actor=actor, tenant=tenant, tail=query.tail).splitlines()}
+        return streams.answer(request, tenant, "logs.read", _followed(actor, tenant, query))
+    text = operations.read_logs(actor=actor, tenant=tenant, tail=query.tail, times=query.times)
+    return {"lines": lines_of(text)}
 
 
-def _followed(actor: Actor, tenant: Tenant, tail: int) -> Iterator[streams.Event | None]:
+def _followed(actor: Actor, tenant: Tenant, query: LogQuery) -> Iterator[streams.Event | None]:
     """The first event comes at once, also where there is nothing yet."""
-    for turn, text in enumerate(operations.follow_logs(actor=actor, tenant=tenant, tail=tail)):
-        yield streams.Event("lines", text.splitlines()) if text or turn == 0 else None
+    texts = operations.follow_logs(actor=actor, tenant=tenant, tail=query.tail, times=query.times)
+    for turn, text in enumerate(texts):
+        yield streams.Event("lines", lines_of(text)) if text or turn == 0 else None

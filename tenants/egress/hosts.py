@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from zcplatform.lib.addresses import is_public
 from zcplatform.lib.errors import InvalidField
+from zcplatform.lib.outside import only_elsewhere
 
 MAX_HOSTS = 100
 DEFAULT_PORT = 443
@@ -52,6 +53,8 @@ def parse(entry: str, *, field: str = "hosts") -> Target:
     host = host.removesuffix(".")
     if colon and not (re.fullmatch(r"[1-9][0-9]{0,4}", port) and int(port) <= 65_535):
         raise InvalidField(f"“{shown}”: the port must be from 1 to 65535.", field=field)
+    if why := only_elsewhere(host):
+        raise InvalidField(why, field=field)
     if _ADDRESS.fullmatch(host):
         if not is_public(host):
             raise InvalidField(f"“{shown}” is not a public address.", field=field)

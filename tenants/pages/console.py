@@ -12,7 +12,9 @@ from tenants.agents import agent_kind
 from tenants.models import Tenant
 from tenants.pages.frame import Viewer, address, show, tenant_page, to_step_up
 from tenants.runtimes.base import ExecResult
+from zcplatform.lib.ansi import plain
 from zcplatform.lib.errors import ZCError
+from zcplatform.lib.terminal import visible
 
 TIMEOUT_S = 20.0
 
@@ -35,6 +37,7 @@ def console_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpRe
         "commands": [shlex.join(argv) for argv in agent_kind(tenant.agent_kind).diagnostic_commands],
         "command": command or request.POST.get("typed", ""),
         "result": result,
+        "output": visible(plain(result.output)) if result else "",
         "ended": ended(result) if result else "",
         "failed": failed,
         "timeout": int(TIMEOUT_S),

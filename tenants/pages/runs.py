@@ -18,7 +18,9 @@ from tenants.pages.frame import Viewer, actor_of, can_do, show, signed_in, tenan
 from tenants.pages.paging import page_of
 from tenants.routing import router
 from tenants.states import RunKind, RunStatus, Status
+from zcplatform.lib.ansi import plain
 from zcplatform.lib.errors import NotFound, ZCError
+from zcplatform.lib.terminal import visible
 
 TAIL = 20
 AGAIN: dict[str, str] = {
@@ -101,6 +103,6 @@ def _can_cancel(run: Run) -> bool:
 def _log(tenant: Tenant, viewer: Viewer) -> str:
     """The agent's last lines; none is no reason to hide the rest."""
     try:
-        return operations.read_logs(actor=viewer.actor, tenant=tenant, tail=TAIL)
+        return visible(plain(operations.read_logs(actor=viewer.actor, tenant=tenant, tail=TAIL, times=True)))
     except ZCError:
         return ""

@@ -209,7 +209,7 @@ def undo_create(ctx: Context) -> None:
     """Keep the agent's last words, then remove what may have been created, recorded or not."""
     tenant, runtime = ctx.subject, _runtime(ctx.subject)
     for seen in runtime.find(str(tenant.public_id)):
-        last_words.save(tenant, runtime.logs(seen.handle, tail=50))
+        last_words.save(tenant, runtime.logs(seen.handle, tail=50, times=True))
         _take_counts(ctx, seen)
         ctx.check()
         runtime.remove(seen.handle)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from django.conf import settings
 
+from zcplatform.lib.addresses import is_plain_address, reachable
 from zcplatform.lib.errors import Misconfigured
 from zcplatform.lib.slugs import check_slug
 
@@ -19,7 +20,6 @@ MAX_SOCKET_PATH = 100
 _HOST = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*")
 _LISTEN = re.compile(r"(?P<host>[A-Za-z0-9.-]*|\[[0-9a-fA-F:]+\]):(?P<port>[0-9]{1,5})")
 _SOCKET = re.compile(r"(?:unix:/(?=//)/|unix/(?=/))?(?P<path>/[^|]+)(?:\|[0-7]{3,4})?")
-_ANY = ("", "0.0.0.0", "[::]", "::")  # noqa: S104 - compared with, never bound to
 
 
 def check_host(name: str) -> str:
@@ -48,9 +48,10 @@ def listen_address(listen: str) -> tuple[str, int]:
     return found["host"], int(found["port"])
 
 
-def reachable(host: str) -> str:
-    """The address at which this host reaches something that listens on ``host``."""
-    return "127.0.0.1" if host in _ANY else host
+def web_host() -> str:
+    """Where the router finds the platform's web on this host: an address or a name. Misconfigured for anything else."""
+    host = reachable(settings.BIND)
+    return host if is_plain_address(host) else check_host(host)
 
 
 def admin_socket() -> Path:

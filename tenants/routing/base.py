@@ -6,9 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-PAIR_PATH = "/pair"
-DOOR_PATHS = ("/v1/chat/completions", PAIR_PATH)
-"""What the platform itself answers at a tenant's address, as exact paths."""
+CHAT_PATH, MODELS_PATH, PAIR_PATH = "/v1/chat/completions", "/v1/models", "/pair"
+MAX_WEBHOOK_BODY = 10 * 1_048_576
+"""Bytes of a request to one of an agent's public paths, with either router."""
+_PATHS = (CHAT_PATH, MODELS_PATH, PAIR_PATH)
+DOOR_PATHS = (*_PATHS, *(f"{path}/" for path in _PATHS))
+"""What the platform itself answers at a tenant's address, as exact paths; a slash at the end changes nothing."""
 
 
 @dataclass(frozen=True)

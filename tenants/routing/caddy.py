@@ -23,13 +23,14 @@ from tenants.routing.addresses import (
     first_configuration,
     listen_address,
     platform_hosts,
-    reachable,
     tenant_host,
+    web_host,
 )
 from tenants.routing.base import Route, RouterInfo, SyncResult
 from tenants.routing.caddy_admin import CaddyAdmin, Overtaken
 from tenants.routing.caddy_config import Site, build_server, compare
 from zcplatform.lib import locks
+from zcplatform.lib.addresses import authority, reachable
 from zcplatform.lib.errors import DependencyDown
 from zcplatform.lib.home import run_folder
 from zcplatform.lib.slugs import check_slug
@@ -69,7 +70,7 @@ class CaddyRouter:
 
     def connect(self, slug: str) -> tuple[str, Mapping[str, str]]:
         host, port = listen_address(settings.CADDY_LISTEN)
-        return f"{_scheme()}://{reachable(host)}:{port}", {"Host": _authority(slug)}
+        return f"{_scheme()}://{authority(reachable(host), port)}", {"Host": _authority(slug)}
 
 
 def _own_processes() -> list[int]:
@@ -116,11 +117,12 @@ def current_site() -> Site:
         instance=settings.INSTANCE,
         domain=check_host(settings.DOMAIN),
         platform_hosts=platform_hosts(),
-        platform_port=settings.PORT,
+        platform=authority(web_host(), settings.PORT),
         listen=settings.CADDY_LISTEN,
         listen_port=port,
         https=settings.CADDY_HTTPS,
         stream_close_delay_s=settings.STREAM_CLOSE_DELAY_S,
+        max_chat_body=settings.DOOR_BODY_MAX,
     )
 
 

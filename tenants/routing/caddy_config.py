@@ -14,17 +14,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from tenants.routing.agent_answers import caddy_cleaning, caddy_proxy_options
-from tenants.routing.base import DOOR_PATHS, Route, SyncResult
+from tenants.routing.base import DOOR_PATHS, MAX_WEBHOOK_BODY, Route, SyncResult
 from zcplatform.lib.errors import InvalidField, Misconfigured
 from zcplatform.lib.slugs import check_slug
 
 Json = dict[str, Any]
 
 MAX_BODY = 1_048_576
-MAX_WEBHOOK_BODY = 10 * 1_048_576
 MAX_HEADERS = 65_536
-TENANTS = 1
-"""The position of the tenants' route in the server: after the platform's, before the fallback."""
+TENANTS = 2
+"""The position of the tenants' route in the server: after the names' and the platform's, before the fallback."""
 
 _INSTANCE = re.compile(r"[a-z0-9]{8,32}")
 _PUBLIC_PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~-]+)+(?:/\*)?")
@@ -46,16 +45,18 @@ _HTTP1 = {"not": [{"protocol": "http/2+"}]}
 
 @dataclass(frozen=True)
 class Site:
-    """What the server is built from beside the tenants. ``stream_close_delay_s`` is in seconds."""
+    """What the server is built from beside the tenants. ``platform`` is the web's host:port;
+    ``stream_close_delay_s`` is in seconds, ``max_chat_body`` in bytes."""
 
     instance: str
     domain: str
     platform_hosts: tuple[str, ...]
-    platform_port: int
+    platform: str
     listen: str
     listen_port: int
     https: bool
     stream_close_delay_s: int
+    max_chat_body: int
 
     def __post_init__(self) -> None:
         if not _INSTANCE.fullmatch(self.instance):
@@ -75,7 +76,7 @@ def build_server(site: Site, routes: Sequence[Route]) -> Json:
         "read_timeout": "60s",
         "idle_timeout": "2m",
         "max_header_bytes": MAX_HEADERS,
-        "routes": [_platform(site), _tenants(site, routes), _nobody()],
+        "routes": [_one_spelling(), _platform(site), _tenants(site, routes), _nobody()],
         "errors": {"routes": _errors()},
     }
     if site.https:
@@ -90,7 +91,7 @@ def build_route(site: Site, route: Route) -> Json:
     """One tenant's route, found by its ``@id``: its public paths, and 404. InvalidField when any value is not what
     it must be."""
     paths = [_public_path(path) for path in route.public_paths]
-    to_agent = _proxy(site, _port(route.port), MAX_WEBHOOK_BODY, **caddy_proxy_options())
+    to_agent = _proxy(site, f"127.0.0.1:{_port(route.port):d}", MAX_WEBHOOK_BODY, **caddy_proxy_options())
     public = {"match": [{"path": paths}], "handle": to_agent}
     inner = [*([public] if paths else []), {"handle": [_answer(404, "not_found", "Not found.")]}]
     return {
@@ -123,11 +124,27 @@ def tenant_routes(server: Json | None) -> list[Json]:
     return routes if isinstance(routes, list) else []
 
 
+def _one_spelling() -> Json:
+    """``acme.example.com.`` is the same host as without its last dot, and a client may send either; Caddy itself
+    compares texts. Further names in the matchers would do it too, but it would ask for a certificate of each."""
+    return {
+        "match": [
+            {"header_regexp": {"Host": {"name": "dot", "pattern": r"^([A-Za-z0-9.-]*[A-Za-z0-9-])\.(:[0-9]+)?$"}}}
+        ],
+        "handle": [
+            {
+                "handler": "headers",
+                "request": {"set": {"Host": ["{http.regexp.dot.1}{http.regexp.dot.2}"]}},
+            }
+        ],
+    }
+
+
 def _platform(site: Site) -> Json:
     return {
         "@id": f"zc-platform-{site.instance}",
         "match": [{"host": list(site.platform_hosts)}],
-        "handle": [_clean(), _ending(), *_proxy(site, site.platform_port, MAX_BODY)],
+        "handle": [_clean(), _ending(), *_proxy(site, site.platform, MAX_BODY)],
         "terminal": True,
     }
 
@@ -142,7 +159,7 @@ def _tenants(site: Site, routes: Sequence[Route]) -> Json:
         "handle": [_answer(404, "not_found", "Not found.")],
     }
     # One way to the door for all of them: a proxy in each tenant's route would double what a change costs.
-    door = {"match": [{"path": list(DOOR_PATHS)}], "handle": _proxy(site, site.platform_port, MAX_BODY)}
+    door = {"match": [{"path": list(DOOR_PATHS)}], "handle": _proxy(site, site.platform, site.max_chat_body)}
     common = [{**odd, "terminal": True}, {**door, "terminal": True}]
     return {
         "@id": f"zc-tenants-{site.instance}",
@@ -158,12 +175,12 @@ def _tenants(site: Site, routes: Sequence[Route]) -> Json:
     }
 
 
-def _proxy(site: Site, port: int, max_body: int, **options: Any) -> list[Json]:
+def _proxy(site: Site, dial: str, max_body: int, **options: Any) -> list[Json]:
     return [
         {"handler": "request_body", "max_size": max_body},
         {
             "handler": "reverse_proxy",
-            "upstreams": [{"dial": f"127.0.0.1:{port:d}"}],
+            "upstreams": [{"dial": dial}],
             "flush_interval": -1,
             "stream_close_delay": f"{site.stream_close_delay_s:d}s",
             # An idle connection is given up before the other side closes it (we after 15 s, Node and uvicorn after 5):

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from django.conf import settings
 
-from tenants.routing.addresses import reachable
 from tenants.routing.base import Route, RouterInfo, SyncResult
+from zcplatform.lib.addresses import authority, reachable
 from zcplatform.lib.slugs import check_slug
 
 
@@ -35,4 +35,4 @@ class DirectRouter:
         return f"{settings.PUBLIC_BASE_URL}/t/{check_slug(slug)}"
 
     def connect(self, slug: str) -> tuple[str, Mapping[str, str]]:
-        return f"http://{reachable(settings.BIND)}:{settings.PORT}/t/{check_slug(slug)}", {}
+        return f"http://{authority(reachable(settings.BIND), settings.PORT)}/t/{check_slug(slug)}", {}

@@ -296,10 +296,12 @@ class Runtime(Protocol):
         any more and, where nothing else bounds them, what it left in places that all agents share. Who can't be
         looked at is absent."""
 
-    def logs(self, handle: Handle, *, tail: int = 100) -> str:
-        """The last ``tail`` lines of stdout and stderr, UTF-8 with replacement; empty when absent."""
+    def logs(self, handle: Handle, *, tail: int = 100, times: bool = False) -> str:
+        """The last ``tail`` lines of stdout and stderr, UTF-8 with replacement; empty when absent. With ``times`` each
+        begins with the time at which it was printed, such as ``2026-01-31T12:00:00.123Z``, or a hyphen where nobody
+        knows it, and a space."""
 
-    def logs_after(self, handle: Handle, mark: str = "") -> LogPart:
+    def logs_after(self, handle: Handle, mark: str = "", *, times: bool = False) -> LogPart:
         """The whole lines printed after ``mark``, which an earlier call gave, at most about 1 MB of them; without a
         mark none, but a mark for what comes from now on. What was rotated away meanwhile is missing. Empty when
         absent."""

@@ -164,20 +164,20 @@ class DockerRuntime:
         its memory, which has a limit, and the rest of a container can't be written to."""
         return docker_hidden.hidden(self.engine, holders)
 
-    def logs(self, handle: Handle, *, tail: int = 100) -> str:
+    def logs(self, handle: Handle, *, tail: int = 100, times: bool = False) -> str:
         if self._ours(handle) is None:
             return ""
         lines = min(max(1, tail), MAX_TAIL)
-        found, _ = self._log(handle, docker_logs.WHOLE_MAX, tail=lines)
-        return b"".join(found).decode("utf-8", "replace")
+        found, _ = self._log(handle, docker_logs.WHOLE_MAX, tail=lines, timestamps=times)
+        return (docker_logs.with_times(found) if times else b"".join(found)).decode("utf-8", "replace")
 
-    def logs_after(self, handle: Handle, mark: str = "") -> LogPart:
+    def logs_after(self, handle: Handle, mark: str = "", *, times: bool = False) -> LogPart:
         """The mark is the engine's own time of the last line, to the nanosecond."""
         if self._ours(handle) is None:
             return LogPart("", mark)
         since = {"since": int(mark.partition(".")[0]), "tail": docker_logs.TAIL} if mark else {"tail": 1}
         lines, cut = self._log(handle, docker_logs.PART_MAX, timestamps=True, **since)
-        return docker_logs.part_after(lines, mark, cut=cut or len(lines) >= docker_logs.TAIL)
+        return docker_logs.part_after(lines, mark, cut=cut or len(lines) >= docker_logs.TAIL, times=times)
 
     def _log(self, handle: Handle, limit: int, **how: Any) -> tuple[list[bytes], bool]:  # type: ignore[valid-type]
         stream = self._unless_absent(

@@ -201,13 +201,13 @@ class ProcessRuntime:
         found = [loose_files.held(uids), loose_files.shared_memory(uids), *map(_owners, SHARED)]
         return {uid: sum(owned.get(uid, 0) for owned in found) for uid in uids}
 
-    def logs(self, handle: Handle, *, tail: int = 100) -> str:
+    def logs(self, handle: Handle, *, tail: int = 100, times: bool = False) -> str:
         run = RunDir(handle.id)
-        return run.tail(tail).decode("utf-8", "replace") if run.ours() else ""
+        return run.tail(tail, times=times).decode("utf-8", "replace") if run.ours() else ""
 
-    def logs_after(self, handle: Handle, mark: str = "") -> LogPart:
+    def logs_after(self, handle: Handle, mark: str = "", *, times: bool = False) -> LogPart:
         run = RunDir(handle.id)
-        text, mark = run.after(mark) if run.ours() else (b"", mark)
+        text, mark = run.after(mark, times=times) if run.ours() else (b"", mark)
         return LogPart(text.decode("utf-8", "replace"), mark)
 
     def exec(self, handle: Handle, argv: Sequence[str], *, timeout_s: float = 60, cap: int = 1_048_576) -> ExecResult:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -29,6 +30,8 @@ from zcplatform.lib.home import run_folder
 LOCK_WAIT_S = 60
 TAIL_MAX = 4_194_304
 PART_MAX = 1_048_576
+NO_TIME = b"- "
+_STAMP = re.compile(rb"^\x1e\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z ", re.MULTILINE)
 
 
 class RunDir:
@@ -138,7 +141,7 @@ class RunDir:
                 send(*process, signal.SIGKILL)
             time.sleep(0.005)
 
-    def tail(self, lines: int) -> bytes:
+    def tail(self, lines: int, *, times: bool = False) -> bytes:
         """The last lines of the log across its files; at most 4 MiB are read."""
         data = b""
         for number in range(max(1, settings.LOG_MAX_FILES)):
@@ -148,18 +151,19 @@ class RunDir:
                     size = min(65536, position)
                     position = file.seek(position - size)
                     data = file.read(size) + data
-        return (
-            b"".join(line + b"\n" for line in data.rstrip(b"\n").split(b"\n")[-lines:]) if data and lines > 0 else b""
-        )
+        if not data or lines <= 0:
+            return b""
+        return told(b"".join(line + b"\n" for line in data.rstrip(b"\n").split(b"\n")[-lines:]), times=times)
 
-    def after(self, mark: str) -> tuple[bytes, str]:
+    def after(self, mark: str, *, times: bool = False) -> tuple[bytes, str]:
         """The whole lines after ``mark`` (``inode:offset`` in one of the log's files), and the mark behind them."""
         files = list(self._log_files())
         if not files or not mark:
             return b"", f"{files[-1][0]}:{files[-1][1].stat().st_size}" if files else mark
         inode, _, offset = mark.partition(":")
         known = [number for number, found in enumerate(files) if str(found[0]) == inode]
-        return _lines_after(files[known[0] if known else 0 :], int(offset) if known else 0)
+        data, mark = _lines_after(files[known[0] if known else 0 :], int(offset) if known else 0)
+        return told(data, times=times), mark
 
     def _log_files(self) -> Iterator[tuple[int, Path]]:
         """Inode and path of the log's files, the oldest first."""
@@ -167,6 +171,16 @@ class RunDir:
             path = self.path / (f"log.{number}" if number else "log")
             with suppress(FileNotFoundError):
                 yield path.stat().st_ino, path
+
+
+def told(data: bytes, *, times: bool) -> bytes:
+    """The lines of a log without the marks of their times, or each with its time. A hyphen stands where a line has
+    none: it is from a keeper of an earlier version, or the rest of a line that was cut."""
+    if not times:
+        return _STAMP.sub(b"", data)
+    lines = data.removesuffix(b"\n").split(b"\n") if data else []
+    parts = ((line[1:] if _STAMP.match(line) else NO_TIME + line) + b"\n" for line in lines)
+    return b"".join(parts)
 
 
 def _lines_after(files: list[tuple[int, Path]], position: int) -> tuple[bytes, str]:

@@ -34,10 +34,13 @@ CALM_S = 60  # an agent that ran this long begins again with the shortest pause
 
 
 class Log:
-    """``log``, ``log.1``, ...: at most ``files`` of ``size`` bytes. A full disk loses lines, never the agent."""
+    """``log``, ``log.1``, ...: at most ``files`` of ``size`` bytes. A full disk loses lines, never the agent.
+
+    Each line begins with a byte that marks the time, and the time: ``RunDir`` takes both off again."""
 
     def __init__(self, path, size, files):
         self.path, self.size, self.files = path, size, files
+        self.ended = True
         self.open()
 
     def open(self):
@@ -47,7 +50,16 @@ class Log:
     def measure(self):
         self.room = self.size - os.fstat(self.descriptor).st_size
 
+    def stamped(self, data):
+        """``data`` with the time before each line that begins in it."""
+        now = time.time()
+        stamp = b"\x1e%s.%03dZ " % (time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)).encode(), now % 1 * 1_000)
+        first, self.ended = self.ended, data.endswith(b"\n")
+        body = data[:-1] if self.ended else data
+        return (stamp if first else b"") + body.replace(b"\n", b"\n" + stamp) + (b"\n" if self.ended else b"")
+
     def write(self, data):
+        data = self.stamped(data)
         try:
             while data:
                 if self.room <= 0:

@@ -241,13 +241,49 @@ def test_a_session_ends_when_it_is_idle_and_when_it_is_old(dana, settings):
         assert client.get("/api/users/me").status_code == 200
     with later(minutes=58):
         assert client.get("/api/users/me").status_code == 200
-    with later(minutes=89):
+    with later(minutes=90):
         assert client.get("/api/users/me").status_code == 401
     client.force_login(dana)
     for minutes in range(20, 12 * 60, 20):
         with later(minutes=minutes):
             assert client.get("/api/users/me").status_code == 200
     with later(hours=12, minutes=1):
+        assert client.get("/api/users/me").status_code == 401
+
+
+@pytest.mark.parametrize("address", ["/api/users/me", "/account"])
+def test_what_a_page_asks_by_itself_keeps_no_session_alive(dana, settings, address):
+    settings.SESSION_IDLE_MINUTES = 30
+    client = Client()
+    client.force_login(dana)
+    for minutes in range(2, 30, 2):
+        with later(minutes=minutes):
+            assert client.get(address, headers={"x-poll": "1"}).status_code == 200
+    with later(minutes=32):
+        assert client.get(address, headers={"x-poll": "1"}).status_code in (302, 401)
+
+
+def test_a_write_is_a_use_whatever_it_says_of_itself(dana, settings):
+    settings.SESSION_IDLE_MINUTES = 30
+    client = Client()
+    client.force_login(dana)
+    with later(minutes=29):
+        client.post("/api/users/me/api-keys", {"name": "x"}, headers={"x-poll": "1"})
+    with later(minutes=45):
+        assert client.get("/api/users/me").status_code == 200
+
+
+@pytest.mark.parametrize("idle_minutes", [1, 2, 60])
+def test_nobody_is_idle_who_asks_again_in_time(dana, settings, idle_minutes):
+    settings.SESSION_IDLE_MINUTES = idle_minutes
+    client = Client()
+    client.force_login(dana)
+    at = 0
+    for seconds in (50, 58, 5, 59, 59, 3, 58, 55):
+        at += seconds
+        with later(seconds=at):
+            assert client.get("/api/users/me").status_code == 200, at
+    with later(seconds=at + 60 * idle_minutes + 61):
         assert client.get("/api/users/me").status_code == 401
 
 

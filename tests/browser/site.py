@@ -78,14 +78,15 @@ def models(handler: Handler) -> None:
 
 
 @contextmanager
-def running() -> Iterator[Site]:
-    """Up, and down again with everything that it started."""
+def running(**extra: str) -> Iterator[Site]:
+    """Up, and down again with everything that it started. ``extra`` are settings."""
     settings = SimpleNamespace()
     with mail_server(settings) as box, server(models) as provider, tempfile.TemporaryDirectory(prefix="zcb-") as folder:
         home = Path(folder)
         home.chmod(0o711)
         site = Site(home, settings.EMAIL_PORT)
         site.box, site.provider = box, url(provider, path="/v1")
+        site.env |= {f"ZCPLATFORM_{name}": value for name, value in extra.items()}
         try:
             site.up()
             yield site

@@ -343,7 +343,7 @@ def assert_routes(world: World, alive: list[Tenant]) -> None:
 def dials(server: Any) -> dict[str, int]:
     """The port that each tenant's route leads to, read from Caddy's own configuration."""
     found = {}
-    for route in server["routes"][1]["handle"][-1]["routes"]:
+    for route in server["routes"][2]["handle"][-1]["routes"]:
         upstream = json.dumps(route).partition('"dial": "127.0.0.1:')[2].partition('"')[0]
         found[route["@id"]] = int(upstream)
     return found

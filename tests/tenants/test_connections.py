@@ -178,3 +178,51 @@ def test_a_webhook_works_when_its_agent_answers(world):
     draft = world.tenant("Other")
     idle, _ = configuration.add_channel(actor=OPERATOR, tenant=draft, kind="webhook", values=VALID["webhook"])
     assert "not running" in connections.try_channel(actor=OPERATOR, channel=idle).message
+
+
+def in_container(world, monkeypatch, mode="", **config):
+    """A tenant whose agent runs in a container, behind the firewall."""
+    tenant = world.tenant(config=ConfigInput(provider="custom", model="m", provider_key=SecretStr(KEY), **config))
+    tenant.node.runtime, tenant.config.egress = "docker", mode
+    monkeypatch.setattr("tenants.egress.upkeep.why_not", lambda _node: "")
+    return tenant
+
+
+def test_what_the_platform_reaches_and_the_agent_does_not_is_no_it_works(world, monkeypatch, settings):
+    with server(models) as made:
+        address = url(made, path="/v1")
+        private = address.replace("127.0.0.1", "model.lan")
+        monkeypatch.setattr("tenants.egress.reach.http.addresses_of", lambda *_: ["192.168.1.5"])
+        monkeypatch.setattr(connections, "_call", lambda *_args, **_more: connections.Result(True, "It works."))
+        tenant = in_container(world, monkeypatch, base_url=private)
+        told = run(tenant)
+        assert (told.ok, "reaches no private network" in told.message) == (False, True)
+        tenant.config.egress = "gateway"
+        assert "EGRESS_INTERNAL" in run(tenant).message
+        settings.EGRESS_INTERNAL = frozenset({("model.lan", int(private.rpartition(":")[2].split("/")[0]))})
+        assert run(tenant).ok
+        tenant.config.egress = "open"
+        assert not run(tenant).ok, "which the mode open does not look at"
+        monkeypatch.setattr("tenants.egress.reach.http.addresses_of", lambda *_: ["93.184.216.34"])
+        assert run(tenant).ok
+        tenant.node.runtime = "process"
+        monkeypatch.setattr("tenants.egress.reach.http.addresses_of", lambda *_: ["127.0.0.1"])
+        assert run(tenant).ok, "who runs on this host itself"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "model.localhost", "[::1]", "0.0.0.0"])
+def test_the_loopback_of_a_container_is_refused_with_what_to_write(world, monkeypatch, host):
+    tenant = in_container(world, monkeypatch, base_url="http://model.lan:1/v1")
+    asked = {"base_url": f"http://{host}:11434/v1", "provider_key": SecretStr(KEY)}
+    for act in (configuration.check, lambda _kind, given, row: run(row, **asked)):
+        with pytest.raises(InvalidField) as refusal:
+            act(tenant.agent_kind, ConfigInput(**asked), tenant)
+        assert (refusal.value.details["field"], "in your network" in refusal.value.message) == ("base_url", True)
+
+
+def test_a_tenant_is_not_made_with_the_loopback_of_its_container(world, monkeypatch):
+    node = world.tenant("First").node
+    node.runtime = "docker"
+    monkeypatch.setattr("tenants.services.pick_node", lambda _runtime: node)
+    with pytest.raises(InvalidField, match="only itself"):
+        custom(world, "http://localhost:11434/v1", "Second")

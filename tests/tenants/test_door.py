@@ -28,7 +28,7 @@ from tests.factories import TenantFactory
 from tests.serving import answer, read_body, serving
 from tests.tenants.runtimes.contract import until
 from zcplatform.asgi import application
-from zcplatform.lib import clock
+from zcplatform.lib import arriving, clock
 from zcplatform.lib.actors import SYSTEM
 from zcplatform.lib.errors import Overloaded
 from zcplatform.lib.redact import SecretStr
@@ -462,7 +462,8 @@ class TestPlaces:
         assert error_of(response) == (404, "not_found")
 
     @pytest.mark.parametrize(
-        "path", ["/v1/../v1/chat/completions", "//v1/chat/completions", CHAT + "/", "/V1/chat/completions"]
+        "path",
+        ["/v1/../v1/chat/completions", "//v1/chat/completions", CHAT + "//", "/V1/chat/completions", "/v1/modelsx"],
     )
     def test_l14_the_route_is_exact(self, door, token, path):
         with socket.create_connection(("127.0.0.1", door.port), timeout=20) as raw:
@@ -498,13 +499,142 @@ class TestPlaces:
         assert refusal.value.response.status_code == 403
 
 
+MB = 1_048_576
+
+
+def picture(size):
+    """A chat with a picture of about so many bytes."""
+    part = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * size}}
+    return {"messages": [{"role": "user", "content": [{"type": "text", "text": "What is it?"}, part]}]}
+
+
+def held():
+    return door_http._large._total
+
+
+class TestWhatClientsReallySend:
+    def models(self, door, token, path="/v1/models", **headers):
+        return door.request(
+            "GET", path, headers={"Host": "acme.localhost", "Authorization": f"Bearer {token}", **headers}
+        )
+
+    @pytest.mark.parametrize("path", ["/v1/models", "/v1/models/"])
+    def test_the_models_are_a_list_with_the_agent(self, door, acme, token, agent, path):
+        answered = self.models(door, token, path)
+        assert answered.status_code == 200
+        assert answered.json() == {
+            "object": "list",
+            "data": [
+                {"id": "agent", "object": "model", "created": int(acme.created_at.timestamp()), "owned_by": "acme"}
+            ],
+        }
+        assert agent.asked == []
+
+    def test_the_models_of_a_tenant_that_does_not_run_are_the_same(self, door, acme, token):
+        Tenant.objects.filter(pk=acme.pk).update(status=Status.STOPPED, routed=False)
+        assert self.models(door, token).status_code == 200
+
+    def test_l15_the_models_are_told_to_nobody_else(self, door, acme, token):
+        assert error_of(self.models(door, "zct_nobody")) == (401, "unauthenticated")
+        assert error_of(self.models(door, token, Host="other.localhost")) == (404, "not_found")
+        refused = door.request("POST", "/v1/models", headers={"Host": "acme.localhost"}, json={})
+        assert (error_of(refused), refused.headers["allow"]) == ((405, "method_not_allowed"), "GET")
+
+    def test_a_client_of_openai_s_form_finds_its_model_and_chats_with_it(self, door, token, agent):
+        model = self.models(door, token).json()["data"][0]["id"]
+        assert door.chat(token, {**HELLO, "model": model}).status_code == 200
+
+    @pytest.mark.parametrize(
+        ("path", "kind", "body"),
+        [
+            (CHAT + "/", "application/json", json.dumps(HELLO).encode()),
+            (CHAT, None, json.dumps(HELLO).encode()),
+            (CHAT, "", json.dumps(HELLO).encode()),
+            (CHAT, "application/json", b"\xef\xbb\xbf" + json.dumps(HELLO).encode()),
+            (CHAT, "application/json", json.dumps({**HELLO, "max_tokens": 1000.0, "n": 1.0, "seed": 7.0}).encode()),
+        ],
+    )
+    def test_what_means_the_same_is_taken_as_the_same(self, door, token, agent, path, kind, body):
+        headers = {"Host": "acme.localhost", "Authorization": f"Bearer {token}"}
+        headers |= {} if kind is None else {"Content-Type": kind}
+        assert door.request("POST", path, headers=headers, content=body).status_code == 200
+        sent = json.loads(agent.asked[0]["body"])
+        assert sent["messages"] == HELLO["messages"]
+        assert {type(sent[name]) for name in ("max_tokens", "n", "seed") if name in sent} <= {int}
+
+
 class TestBodies:
-    def test_m1_a_declared_megabyte_and_one_is_refused_unread(self, door, token):
+    def test_m1_a_declared_byte_too_many_is_refused_unread(self, door, token, settings):
         with socket.create_connection(("127.0.0.1", door.port), timeout=20) as raw:
-            raw.sendall(_raw(token, b"{", length=door_http.MAX_BODY + 1))
+            raw.sendall(_raw(token, b"{", length=settings.DOOR_BODY_MAX + 1))
             assert b" 413 " in raw.recv(65_536).split(b"\r\n")[0]
 
-    def test_m1_a_chunked_body_is_counted(self, door, token, agent):
+    def test_m1_a_stranger_has_no_part_in_the_larger_limit(self, door, acme):
+        with socket.create_connection(("127.0.0.1", door.port), timeout=20) as raw:
+            raw.sendall(_raw("zct_nobody", b"{", length=2_000_000))
+            assert b" 401 " in raw.recv(65_536).split(b"\r\n")[0]
+
+    def test_a_picture_in_a_chat_reaches_the_agent_whole(self, door, token, agent):
+        body = picture(5 * MB)
+        assert door.chat(token, body).status_code == 200
+        assert json.loads(agent.asked[0]["body"])["messages"] == body["messages"]
+        assert held() == 0
+
+    def test_what_is_larger_than_a_megabyte_waits_in_a_file(self, door, token, agent, monkeypatch):
+        rolled, add = [], arriving.Spool.add
+
+        def watched(spool, chunk):
+            add(spool, chunk)
+            rolled.append((spool.size > MB, spool._file._rolled))
+
+        monkeypatch.setattr(arriving.Spool, "add", watched)
+        assert door.chat(token, picture(3 * MB)).status_code == 200
+        assert set(rolled) == {(False, False), (True, True)}
+
+    def test_m3_bytes_in_flight_are_bounded_until_they_are_answered(self, door, token, agent, monkeypatch):
+        monkeypatch.setattr(arriving, "LARGE_AT_ONCE", 5 * MB)
+        agent.act = agent.stream
+        with ThreadPoolExecutor(2) as pool:
+            first = pool.submit(door.chat, token, {**picture(3 * MB), "stream": True})
+            until(lambda: agent.asked)
+            refused = door.chat(token, picture(3 * MB))
+            assert error_of(refused) == (503, "overloaded")
+            assert int(refused.headers["retry-after"]) > 0
+            agent.act = agent.reply
+            assert door.chat(token).status_code == 200, "small ones go on"
+            agent.go.set()
+            assert first.result().status_code == 200
+        until(lambda: held() == 0)
+        assert door.chat(token, picture(3 * MB)).status_code == 200
+
+    def test_m3_one_network_leaves_room_for_the_others(self, door, token, agent, monkeypatch):
+        monkeypatch.setattr(arriving, "LARGE_OF_ONE", 2 * MB)
+        assert error_of(door.chat(token, picture(3 * MB))) == (503, "overloaded")
+        assert held() == 0
+
+    def test_n5_values_that_would_fill_the_memory_are_refused_before_they_are_read(self, door, token, agent):
+        body = b'{"messages": [' + b"[]," * 1_000_000 + b"[]]}"
+        headers = {"Host": "acme.localhost", "Authorization": f"Bearer {token}"}
+        assert error_of(door.request("POST", CHAT, headers=headers, content=body)) == (422, "too_complex")
+        assert agent.asked == []
+
+    def test_a_full_disk_is_told_as_busy(self, door, token, monkeypatch):
+        class Full:
+            def __init__(self, **_how):
+                pass
+
+            def write(self, _chunk):
+                raise OSError(28, "No space left on device")
+
+            def close(self):
+                pass
+
+        monkeypatch.setattr(arriving, "SpooledTemporaryFile", Full)
+        assert error_of(door.chat(token)) == (503, "overloaded")
+
+    def test_m1_a_chunked_body_is_counted(self, door, token, agent, settings):
+        settings.DOOR_BODY_MAX = MB
+
         def endless():
             for _ in range(40):
                 yield b" " * 65_536
@@ -533,7 +663,7 @@ class TestBodies:
         assert agent.asked == []
 
     def test_m2_a_body_that_does_not_come_is_408(self, door, token, monkeypatch):
-        monkeypatch.setattr(door_http, "BODY_TIMEOUT_S", 0.2)
+        monkeypatch.setattr(door_http, "LARGE_TIMEOUT_S", 0.2)
         with socket.create_connection(("127.0.0.1", door.port), timeout=20) as raw:
             raw.sendall(_raw(token, b"{", length=100))
             assert b" 408 " in raw.recv(65_536).split(b"\r\n")[0]
@@ -721,6 +851,13 @@ class TestDirect:
             b"payload",
         )
         assert ("x-signature", "s") in asked["headers"]
+
+    def test_a_public_path_takes_as_much_as_through_caddy(self, door, agent, acme):
+        body = b"x" * 2 * MB
+        answered = door.request("POST", "/t/acme/webhook", headers={"Host": "localhost"}, content=body)
+        assert (answered.status_code, agent.asked[0]["body"]) == (200, body)
+        long = door.request("POST", "/t/acme/webhook", headers={"Host": "localhost"}, content=b"x" * (10 * MB + 1))
+        assert error_of(long) == (413, "too_large")
 
     def test_a_page_of_an_agent_gets_nothing_of_the_platforms_origin(self, door, agent, acme):
         agent.headers = [

@@ -68,6 +68,17 @@ def test_l11_a_huge_max_tokens_is_clamped():
     assert check(max_tokens=5, max_completion_tokens=10**30)["max_completion_tokens"] == MAX_TOKENS
 
 
+def test_a_whole_number_may_be_written_with_a_fraction_of_nothing():
+    assert check(max_tokens=1000.0, seed=-3.0) == {"messages": HELLO, "max_tokens": 1000, "seed": -3}
+    assert [type(value) for value in check(max_tokens=1e300, n=1.0).values()] == [list, int, int]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text():
+    assert parse(b"\xef\xbb\xbf" + json.dumps({"messages": HELLO}).encode()) == {"messages": HELLO}
+    with pytest.raises(RequestError):
+        parse(b"\xef\xbb\xbf\xef\xbb\xbf{}")
+
+
 def test_l12_only_fields_of_the_list_get_through():
     hostile = dict.fromkeys(("api_base", "api_key", "base_url", "extra_headers", "user_config", "litellm[x]"), "x")
     message = {"role": "user", "content": "hello", "api_base": "x"}

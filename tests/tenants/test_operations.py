@@ -105,7 +105,7 @@ def test_g6_the_audit_has_the_argv_without_secrets_and_not_the_output(world, ran
 @pytest.mark.parametrize(("asked", "given"), [(-1, 1), (0, 1), (7, 7), (1_000, 1_000), (1_001, 1_000), (10**9, 1_000)])
 def test_g11_the_tail_of_the_logs_is_one_to_a_thousand_lines(world, monkeypatch, asked, given):
     tenant, tails = world.tenant(deploy=True), []
-    monkeypatch.setattr(fakes.ServingRuntime, "logs", lambda _self, _handle, *, tail: tails.append(tail) or "")
+    monkeypatch.setattr(fakes.ServingRuntime, "logs", lambda _self, _handle, *, tail, times: tails.append(tail) or "")
     operations.read_logs(actor=OPERATOR, tenant=tenant, tail=asked)
     assert tails == [given]
 
@@ -121,7 +121,7 @@ def test_an_exec_on_a_stopped_agent_is_a_conflict_after_a_real_stop(world, ran):
 def test_who_follows_is_told_what_was_left_out(world, monkeypatch):
     tenant = world.tenant(deploy=True)
     told = iter([LogPart("", "1"), LogPart("new\n", "2", True), LogPart("newer\n", "3")])
-    monkeypatch.setattr(fakes.FakeRuntime, "logs_after", lambda *_: next(told))
+    monkeypatch.setattr(fakes.FakeRuntime, "logs_after", lambda *_, times: next(told))
     following = operations.follow_logs(actor=OPERATOR, tenant=tenant)
     next(following)
     assert [next(following), next(following)] == [f"{operations.LEFT_OUT}new\n", "newer\n"]

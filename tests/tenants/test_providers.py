@@ -96,6 +96,33 @@ def test_http_is_allowed_by_the_operators_flag(settings):
     assert check("custom", base_url="http://llm.example.test:8000/v1/")["base_url"] == "http://llm.example.test:8000/v1"
 
 
+@pytest.mark.parametrize(
+    "pasted",
+    ["", "/", "//", "/chat/completions", "/chat/completions/", "/models", "/completions", "/responses", "/embeddings"],
+)
+def test_an_address_that_was_pasted_with_what_is_called_below_it_is_the_same(pasted):
+    assert check("custom", base_url=f"https://llm.example.test/v1{pasted}")["base_url"] == "https://llm.example.test/v1"
+
+
+@pytest.mark.parametrize("path", ["", "/v1", "/chat/v1", "/models/v1", "/mymodels"])
+def test_any_other_path_stays(path):
+    assert check("custom", base_url=f"https://llm.example.test{path}")["base_url"] == f"https://llm.example.test{path}"
+
+
+@pytest.mark.parametrize(
+    ("host", "word"),
+    [
+        ("host.docker.internal", "container"), ("HOST.Docker.Internal.", "container"),
+        ("gateway.docker.internal", "container"), ("host.containers.internal", "container"),
+        ("docker.for.mac.localhost", "container"), ("[fe80::1%25eth0]", "zone"), ("[fe80::1%eth0]", "zone"),
+    ],
+)  # fmt: skip
+def test_a_place_that_exists_only_elsewhere_is_refused_by_name_with_what_to_write(host, word):
+    with pytest.raises(InvalidField) as refusal:
+        check("custom", base_url=f"https://{host}:11434/v1")
+    assert (word in refusal.value.message, "in your network" in refusal.value.message) == (True, True)
+
+
 @pytest.mark.parametrize("model", ["a b", "a\nb", "x" * 121, "\ud800", "a\u2028b"])
 def test_a_model_of_another_form_is_refused(model):
     assert refused(model=model) == "model"

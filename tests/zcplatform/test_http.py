@@ -315,3 +315,9 @@ def test_the_operators_networks_are_read_from_the_environment(monkeypatch):
     monkeypatch.setenv("ZCPLATFORM_ENDPOINT_NETWORKS", "10.1.0.1/16")
     with pytest.raises(Exception, match="networks like"):
         env.networks("ENDPOINT_NETWORKS")
+
+
+@pytest.mark.parametrize("host", ["host.docker.internal", "[fe80::1%eth0]", "[fe80::1%25eth0]"])
+def test_a_place_that_exists_only_elsewhere_is_refused_before_anything_is_asked(host):
+    with pytest.raises(InvalidField, match="in your network"):
+        http.request("GET", f"https://{host}/x")

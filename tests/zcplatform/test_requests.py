@@ -263,6 +263,13 @@ def test_j6_k1_the_callers_address_is_the_last_hop_of_our_own_proxy(peer, forwar
     assert client_ip(peer, forwarded, behind_proxy=behind_proxy) == found
 
 
+def test_k1_a_proxy_on_this_machine_comes_from_the_address_that_we_listen_on():
+    """Whoever connects to 192.0.2.7 on the host that has it comes from 192.0.2.7."""
+    assert client_ip("192.0.2.7", "203.0.113.7", behind_proxy=True, own="192.0.2.7") == "203.0.113.7"
+    assert client_ip("192.0.2.8", "203.0.113.7", behind_proxy=True, own="192.0.2.7") == "192.0.2.8"
+    assert client_ip("192.0.2.7", "203.0.113.7", behind_proxy=True, own="0.0.0.0") == "192.0.2.7"
+
+
 def test_k2_other_headers_name_no_caller(web, settings):
     settings.BEHIND_PROXY = True
     forged = {"HTTP_X_REAL_IP": "6.6.6.6", "HTTP_FORWARDED": "for=6.6.6.6", "HTTP_CF_CONNECTING_IP": "6.6.6.6"}

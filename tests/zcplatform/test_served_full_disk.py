@@ -68,9 +68,9 @@ def caddies_of(serve: Serve) -> set[int]:
 @pytest.mark.caddy
 @pytest.mark.slow
 def test_what_ends_on_a_full_disk_ends_nothing_else_and_comes_back(home, disk, monkeypatch):
-    port, filler = free_port(), Filler(disk)
+    port, filler = int(home.env["ZCPLATFORM_PORT"]), Filler(disk)
     monkeypatch.setattr(serving, "LIMIT_S", 240)  # on a busy machine a cluster's start alone may take a minute
-    with home.serve("--port", str(port)) as serve:
+    with home.serve() as serve:
         serve.wait_until_said("workers of runs", "workers of sweeps", "web on", "router: caddy")
         runs_main, sweeps_main = serve.main_of("runs"), serve.main_of("sweeps")
         before = set(children_of(serve.pid))

@@ -165,8 +165,8 @@ def test_the_web_answers_and_ends_with_its_supervisor(home):
 @pytest.mark.caddy
 def test_caddy_is_started_comes_back_and_ends_with_the_rest(tmp_path):
     port, public = free_port(), free_port()
-    home = Home(tmp_path, ROUTER="caddy", CADDY_LISTEN=f"127.0.0.1:{public}", CADDY_HTTPS="0")
-    with home.serve("--no-workers", "--port", str(port)) as serve:
+    home = Home(tmp_path, ROUTER="caddy", CADDY_LISTEN=f"127.0.0.1:{public}", CADDY_HTTPS="0", PORT=str(port))
+    with home.serve("--no-workers") as serve:
         serve.wait_until_said("router: caddy", "web on")
         caddy = caddy_of(serve)
         os.kill(caddy, signal.SIGKILL)

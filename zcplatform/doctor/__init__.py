@@ -29,6 +29,7 @@ CHECKS = (
     Check("audit", "the chain is unbroken", host.audit),
     Check("mail", "no mail waits for long", host.mail_queue),
     Check("engine", "every node's engine answers", fleet.engines),
+    Check("web", "where serve runs the web, it answers and the router finds it", outside.web, needs_rows=False),
     Check("router", "the router answers and has every route", fleet.routing),
     Check("agents", "what runs is what should run", fleet.differences),
     Check("ports", "no agent listens where another would be given a port", fleet.foreign_ports),

@@ -4,16 +4,66 @@ from __future__ import annotations
 
 import socket
 import ssl
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from django.conf import settings
 
+from tenants.routing.addresses import listen_address
 from zcplatform.doctor.findings import Looked
+from zcplatform.lib import serve_lock
+from zcplatform.lib.addresses import authority, reachable
 
 LIMIT_S = 5.0
 EXPIRES_SOON = timedelta(days=14)
+OK = HTTPStatus.OK
+RECONCILE = "Run: zcplatform reconcile"
 PROBE = "zcplatform-doctor"  # as good a tenant's name as any
+
+
+def web() -> Looked:
+    """Where ``serve`` runs the web: whether it answers, and whether the router finds it."""
+    if serve_lock.holder(Path(settings.HOME), "web") is None:
+        return
+    host, at = reachable(settings.BIND), authority(reachable(settings.BIND), settings.PORT)
+    if _status(HTTPConnection(host, settings.PORT, timeout=LIMIT_S)) != OK:
+        todo = (
+            "The settings of serve and of this command must be the same: look at ZCPLATFORM_BIND and ZCPLATFORM_PORT."
+        )
+        yield "error", f"serve runs, and the web does not answer at {at}.", todo
+    elif settings.ROUTER == "caddy" and (status := _status(_through_router())) != OK:
+        said = f"answers {status} for" if status else "does not answer at"
+        yield "error", f"The web answers at {at}, and the router {said} the platform's own address.", RECONCILE
+
+
+def _through_router() -> HTTPConnection:
+    host, port = listen_address(settings.CADDY_LISTEN)
+    if not settings.CADDY_HTTPS:
+        return HTTPConnection(reachable(host), port, timeout=LIMIT_S)
+    return _ToRouter(reachable(host), port, timeout=LIMIT_S, context=ssl._create_unverified_context())  # noqa: S323
+
+
+class _ToRouter(HTTPSConnection):
+    """By https, under the platform's own name: which certificate it has is another check's business."""
+
+    def connect(self) -> None:
+        self.sock = socket.create_connection((self.host, self.port), self.timeout)
+        name = settings.PUBLIC_HOST.strip("[]")
+        self.sock = self._context.wrap_socket(self.sock, server_hostname=name)  # type: ignore[attr-defined]
+
+
+def _status(connection: HTTPConnection) -> int:
+    """Of an answer to whether the platform lives; 0 when there is none."""
+    with closing(connection):
+        try:
+            connection.request("GET", "/healthz", headers={"Host": settings.PUBLIC_HOST})
+            return connection.getresponse().status
+        except (OSError, HTTPException):
+            return 0
 
 
 def names() -> Looked:

@@ -47,6 +47,11 @@ def parse(text: str) -> Address | None:
         return None
 
 
+def is_plain_address(text: str) -> bool:
+    """Whether ``text`` is an address that means the same in every program: without a zone."""
+    return parse(text) is not None and "%" not in text
+
+
 def is_public(text: str) -> bool:
     """Whether ``text`` is an address of the Internet, those for documentation among them; False for what is none."""
     address = parse(text)
@@ -64,6 +69,16 @@ def is_here(text: str) -> bool:
         except OSError:
             return False
     return True
+
+
+def reachable(listen: str) -> str:
+    """The address at which this host reaches what listens on ``listen``, which may be every interface."""
+    return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(listen.strip("[]"), listen.strip("[]"))  # noqa: S104
+
+
+def authority(host: str, port: int) -> str:
+    """``host:port``, with brackets around an address of IPv6."""
+    return f"[{host}]:{port:d}" if ":" in host else f"{host}:{port:d}"
 
 
 def within(address: Address, networks: Iterable[Network]) -> bool:

@@ -102,6 +102,15 @@ def request(
             return Reply(response.status, named, _joined(chunks, max_bytes))
 
 
+def addresses_of(host: str, port: int) -> list[str]:
+    """What a name leads to, as the resolver spells it, whatever may be connected to; empty when it leads nowhere within
+    five seconds."""
+    try:
+        return _Guard(CONNECT_S)._resolve(host, port)
+    except (httpcore.ConnectError, httpcore.TimeoutException):
+        return []
+
+
 def guarded_connector(**options: Any) -> aiohttp.TCPConnector:
     """For asynchronous clients (aiohttp, or httpx over it): a connector whose every socket is judged as here.
 

@@ -17,6 +17,21 @@ REFUSED = "endpoint_refused"
 _URL = re.compile(r"""[^\x00-\x20\x7f-\U0010ffff"'<>\\^`{|}]+""")
 
 
+# Names that an engine or a virtual machine makes up for its own host, on somebody's desktop.
+_DESKTOP = (".docker.internal", ".containers.internal", ".lima.internal", ".minikube.internal", ".k3d.internal",
+            ".orb.internal", "docker.for.mac.localhost", "docker.for.win.localhost")  # fmt: skip
+_WRITE_INSTEAD = "Write the name or the address that it has in your network."
+
+
+def only_elsewhere(host: str) -> str:
+    """Why ``host`` can't be meant here, and what to write instead; empty for every other name or address."""
+    if "%" in host:
+        return f"An address with a zone (%…) means something on one machine only. {_WRITE_INSTEAD}"
+    if f".{host.lower().rstrip('.')}".endswith(_DESKTOP):
+        return f"“{host}” exists only inside a container on somebody's desktop. {_WRITE_INSTEAD}"
+    return ""
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """A web address taken apart. ``host`` is lower case and without brackets, ``target`` path and query."""
@@ -49,6 +64,8 @@ def endpoint_of(url: str, *, field: str = "url") -> Endpoint:
     if "@" in parts.netloc or "#" in url:
         raise refused("An address without user name and fragment is expected.", field)
     host = parts.hostname.rstrip(".")
+    if why := only_elsewhere(host):
+        raise refused(why, field)
     if is_own_name(host):
         raise refused("This address is the platform's own.", field)
     return Endpoint(parts.scheme, host, port, (parts.path or "/") + (f"?{parts.query}" if parts.query else ""))

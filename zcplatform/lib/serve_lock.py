@@ -29,6 +29,16 @@ def take(home: Path, role: str) -> TextIO:
     return file
 
 
+def holder(home: Path, role: str) -> int | None:
+    """The process that took the lock for ``role`` last, if it still runs. Takes no lock itself: a ``serve`` that starts
+    in that moment would be refused."""
+    try:
+        pid = int((run_folder(home) / f"serve-{role}.lock").read_text())
+    except (OSError, ValueError):
+        return None
+    return pid if Path(f"/proc/{pid}").exists() else None
+
+
 @contextmanager
 def nobody_serves(home: Path) -> Iterator[None]:
     """Hold the locks of every role, so that ``serve`` can't start meanwhile; Conflict ``platform_running``."""

@@ -13,6 +13,12 @@ _REFUSED = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _DIRECTION = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
+def lines_of(text: str) -> list[str]:
+    """The lines of what a program printed: only a line feed ends one. Python's own ``splitlines`` knows ten more
+    ends, at which an agent could begin a line of somebody else's looks."""
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
+
+
 def check_text(value: Any, *, field: str, max_length: int, required: bool = False) -> str:
     """``value`` without surrounding spaces. InvalidField naming ``field`` when it is no text, too long, empty
     although ``required``, or holds a control character, a lone surrogate, a line separator or a direction mark."""

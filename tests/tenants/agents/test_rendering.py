@@ -7,12 +7,14 @@ import re
 import tomllib
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tenants.agents import agent_kind, kinds
 from tenants.agents.base import ModelEndpoint
+from tenants.agents.rendering import json_file, yaml_file
 from tests.tenants.agents.samples import GOLDEN, HOSTILE, channel, place, settings_for, texts
 from zcplatform.lib.errors import InvalidField, RunFailed
 from zcplatform.lib.redact import SecretStr
@@ -27,6 +29,9 @@ EXTRA = {
 
 
 def parse(name, content):
+    """As the program that reads the file does, by the file's name."""
+    if name.endswith((".yaml", ".yml")):
+        return yaml.safe_load(content)
     return tomllib.loads(content.decode()) if name.endswith(".toml") else json.loads(content)
 
 
@@ -50,6 +55,29 @@ def keys_of(value):
     if isinstance(value, dict):
         return {key: keys_of(item) for key, item in value.items()}
     return [keys_of(item) for item in value] if isinstance(value, list) else None
+
+
+FILES = [("file.json", json_file), ("file.yaml", yaml_file)]
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@pytest.mark.parametrize(("name", "render"), FILES)
+@given(value=st.dictionaries(texts, values, max_size=4))
+def test_e1_whatever_stands_in_a_file_comes_back_from_its_own_parser(name, render, value):
+    assert parse(name, render(value)) == value
+
+
+@pytest.mark.parametrize(("name", "render"), FILES)
+@pytest.mark.parametrize(
+    "text", ["🦀", "\\ud83d\\ude00", "\\\\🦀", "a\x7fb\x85c\ufeffd\u2028e", "1e+16", "yes", "- x: y"]
+)
+def test_e1_a_text_that_readers_disagree_about_comes_back(name, render, text):
+    value = {"key": text, text: 1e16, "small": 1e-7, "many": [text]}
+    assert parse(name, render(value)) == value
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -71,3 +71,8 @@ def test_a_list_is_bounded_and_without_repetitions():
     for wrong in ("a.example.com", [1], {"a": 1}, None):
         with pytest.raises(InvalidField):
             check_hosts(wrong)
+
+
+def test_a_host_that_exists_only_elsewhere_is_refused_with_what_to_write():
+    with pytest.raises(InvalidField, match="in your network"):
+        check_hosts(["host.docker.internal"])

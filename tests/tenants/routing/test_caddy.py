@@ -54,7 +54,7 @@ def sync(*routes):
 
 
 def tenants(caddy):
-    return caddy.server()["routes"][1]["handle"][-1]["routes"]
+    return caddy.server()["routes"][2]["handle"][-1]["routes"]
 
 
 class TestExactness:
@@ -129,19 +129,19 @@ class TestRepair:
         sync(make_route("acme"))
         server = caddy.server()
         shadow = {"match": [{"host": ["localhost"]}], "handle": [{"handler": "static_response", "body": "shadow"}]}
-        server["routes"] = [shadow, server["routes"][1]]
+        server["routes"] = [server["routes"][0], shadow, server["routes"][2]]
         name = next(iter(caddy.config("/apps/http/servers")))
         assert caddy.admin("PATCH", f"/config/apps/http/servers/{name}", server).status_code == 200
         assert caddy.get("localhost")[1] == b"shadow"
         assert sync(make_route("acme")) == SyncResult(platform=True)
         assert json.loads(caddy.get("localhost")[1])["name"] == "platform"
-        assert caddy.server()["routes"][0]["@id"].startswith("zc-platform-")
+        assert caddy.server()["routes"][1]["@id"].startswith("zc-platform-")
 
     def test_an_unknown_route_among_ours_is_removed(self, caddy):
         sync(make_route("acme"))
         name = next(iter(caddy.config("/apps/http/servers")))
-        last = len(caddy.server()["routes"][1]["handle"]) - 1
-        path = f"/config/apps/http/servers/{name}/routes/1/handle/{last}/routes/0"
+        last = len(caddy.server()["routes"][2]["handle"]) - 1
+        path = f"/config/apps/http/servers/{name}/routes/2/handle/{last}/routes/0"
         alien = {"@id": "zc-alien", "handle": [{"handler": "static_response", "body": "alien"}]}
         assert caddy.admin("PUT", path, alien).status_code == 200
         assert caddy.get("alien.localhost")[1] == b"alien"
@@ -302,6 +302,30 @@ class TestRequests:
         for host in ("acme.localhost", "ACME.localhost", "aCmE.LocalHost", f"Acme.LOCALHOST:{caddy.port}"):
             assert json.loads(caddy.get(host, "/webhook")[1])["name"] == "agent"
 
+    def test_a_host_with_its_last_dot_has_the_same_answers_as_without(self, caddy, platform, agent):
+        sync(make_route("acme", agent.port))
+        asked = [
+            ("acme.localhost", "/webhook"),
+            ("acme.localhost", "/nothing"),
+            ("localhost", "/"),
+            ("api.localhost", "/"),
+        ]
+        asked += [("acme.localhost", "/v1/chat/completions"), ("nobody.localhost", "/webhook"), ("evil.test", "/")]
+        for host, path in asked:
+            (status, plain), *others = (
+                caddy.get(spelled, path) for spelled in (host, f"{host}.", f"{host.upper()}.", f"{host}.:{caddy.port}")
+            )
+            assert {found[0] for found in others} == {status}, host
+            if status == 200:
+                seen = {json.loads(body)["name"]: dict(json.loads(body)["headers"])["host"] for _, body in others}
+                assert set(seen) == {json.loads(plain)["name"]}
+        assert caddy.get("acme.localhost..", "/webhook")[0] == 404
+
+    def test_the_last_dot_of_a_host_reaches_nobody_behind(self, caddy, platform):
+        sync()
+        body = json.loads(caddy.get(f"localhost.:{caddy.port}", "/")[1])
+        assert dict(body["headers"])["host"] == f"localhost:{caddy.port}"
+
     def test_k1_k2_forwarding_headers_of_a_client_are_dropped(self, caddy, platform, agent):
         sync(make_route("acme", agent.port))
         for host, path in (("localhost", "/"), ("acme.localhost", "/webhook")):
@@ -314,8 +338,16 @@ class TestRequests:
         status, body = caddy.get("acme.localhost", "/{env.PATH}")
         assert (status, b"/usr" in body) == (404, False)
 
+    def test_a_chat_with_a_picture_passes_and_so_much_to_the_platform_s_own_address_does_not(self, caddy, platform):
+        sync(make_route("acme"))
+        large = {"method": "POST", "body": b"x" * 5_000_000, "headers": {"Content-Length": "5000000"}}
+        status, body = caddy.get("acme.localhost", "/v1/chat/completions", **large)
+        assert (status, json.loads(body)["size"]) == (200, 5_000_000)
+        assert caddy.get("localhost", "/api/tenants", **large)[0] == 413
+
     @pytest.mark.parametrize("headers", [{"Content-Length": "1048577"}, {"Transfer-Encoding": "chunked"}])
-    def test_m1_a_large_chat_is_refused_before_it_reaches_the_platform(self, caddy, platform, headers):
+    def test_m1_a_large_chat_is_refused_before_it_reaches_the_platform(self, caddy, platform, headers, settings):
+        settings.DOOR_BODY_MAX = 1_048_576
         sync(make_route("acme"))
         body = b"x" * 1_048_577
         if "Transfer-Encoding" in headers:

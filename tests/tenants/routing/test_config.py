@@ -14,7 +14,17 @@ from tests.caddy import make_route
 from zcplatform import gunicorn_conf
 from zcplatform.lib.errors import InvalidField, Misconfigured, ZCError
 
-SITE = Site("abcdef0123", "example.test", ("api.example.test", "example.test"), 8080, ":8443", 8443, False, 3600)
+SITE = Site(
+    "abcdef0123",
+    "example.test",
+    ("api.example.test", "example.test"),
+    "127.0.0.1:8080",
+    ":8443",
+    8443,
+    False,
+    3600,
+    20_971_520,
+)
 
 
 def strings(value):
@@ -127,7 +137,7 @@ def test_d5_one_host_per_route():
 
 def test_d11_the_platform_stands_first_and_the_fallback_last():
     server = build_server(SITE, [make_route("acme")])
-    platform, tenants, fallback = server["routes"]
+    _spelling, platform, tenants, fallback = server["routes"]
     assert platform["@id"] == "zc-platform-abcdef0123"
     assert platform["match"] == [{"host": ["api.example.test", "example.test"]}]
     assert tenants["@id"] == "zc-tenants-abcdef0123"
@@ -149,7 +159,7 @@ def test_two_routes_with_one_host_or_one_tenant_are_refused():
 
 def test_without_an_installation_id_nothing_is_built():
     with pytest.raises(Misconfigured):
-        Site("", "example.test", (), 8080, ":8443", 8443, False, 3600)
+        Site("", "example.test", (), "127.0.0.1:8080", ":8443", 8443, False, 3600, 20_971_520)
 
 
 def test_the_order_of_the_rows_does_not_matter():
@@ -158,11 +168,11 @@ def test_the_order_of_the_rows_does_not_matter():
 
 
 def test_https_names_every_host_for_its_certificate():
-    https = Site("abcdef0123", "example.test", ("example.test",), 8080, ":443", 443, True, 3600)
+    https = Site("abcdef0123", "example.test", ("example.test",), "127.0.0.1:8080", ":443", 443, True, 3600, 20_971_520)
     server = build_server(https, [make_route("acme"), make_route("beta")])
-    assert server["routes"][1]["match"] == [{"host": ["acme.example.test", "beta.example.test"]}]
+    assert server["routes"][2]["match"] == [{"host": ["acme.example.test", "beta.example.test"]}]
     assert "disable" not in server["automatic_https"]
-    assert build_server(https, [])["routes"][1]["match"] == [{"host": []}]
+    assert build_server(https, [])["routes"][2]["match"] == [{"host": []}]
 
 
 class TestCompare:
@@ -192,14 +202,14 @@ class TestCompare:
             lambda server: server["routes"].insert(0, {"handle": []}),
             lambda server: server.update(listen=[":1"]),
             lambda server: server.pop("errors"),
-            lambda server: server["routes"][1].pop("match"),
-            lambda server: server["routes"][1]["handle"].pop(0),
-            lambda server: server["routes"][1].update(handle=None),
+            lambda server: server["routes"][2].pop("match"),
+            lambda server: server["routes"][2]["handle"].pop(0),
+            lambda server: server["routes"][2].update(handle=None),
             lambda server: server.update(routes=None),
-            lambda server: server["routes"][1]["handle"][-1]["routes"].reverse(),
-            lambda server: server["routes"][1]["handle"][-1]["routes"].append({"handle": []}),
-            lambda server: server["routes"][1]["handle"][-1].update(routes="x"),
-            lambda server: server["routes"][1]["handle"][-1].update(routes=["x"]),
+            lambda server: server["routes"][2]["handle"][-1]["routes"].reverse(),
+            lambda server: server["routes"][2]["handle"][-1]["routes"].append({"handle": []}),
+            lambda server: server["routes"][2]["handle"][-1].update(routes="x"),
+            lambda server: server["routes"][2]["handle"][-1].update(routes=["x"]),
         ],
     )
     def test_d11_whatever_is_done_to_the_server_is_seen(self, harm):

@@ -40,6 +40,11 @@ async def refuser(scope, receive, send):
     await answer(send, int(scope["path"].rpartition("/")[2]), b"no")
 
 
+@pytest.fixture(autouse=True)
+def a_megabyte_for_chats(settings):
+    settings.DOOR_BODY_MAX = MB
+
+
 @pytest.fixture
 def reading(caddy, settings):
     with serving(reader) as settings.PORT, serving(reader) as agent:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import socket
 import threading
 import time
@@ -18,6 +19,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -389,6 +391,27 @@ class RealAgentContract(RuntimeContract):
         until(more)
         lines = [line for line in seen.splitlines() if line.startswith("line ")]
         assert lines == [f"line {number}" for number in range(1, 6)]
+
+    def test_each_line_is_told_with_its_time_on_demand(self, bench: Bench) -> None:
+        _, handle = bench.serving()
+        mark = bench.runtime.logs_after(handle).mark
+        until(lambda: "line 5" in bench.runtime.logs(handle))
+        told = bench.runtime.logs(handle, times=True)
+        plain = bench.runtime.logs(handle)
+        parted = [
+            re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) (.*)", line) for line in told.split("\n")[:-1]
+        ]
+        assert all(parted)
+        assert "".join(f"{line[2]}\n" for line in parted) == plain
+        moments = [datetime.fromisoformat(line[1]) for line in parted]
+        assert abs((datetime.now(UTC) - moments[-1]).total_seconds()) < 3_600
+        assert max(moments) - min(moments) >= timedelta(0)
+        bench.runtime.stop(handle, grace_s=2)
+        bench.runtime.start(handle)
+        until(lambda: "line 5\n" in bench.runtime.logs_after(handle, mark).text)
+        part, timed = bench.runtime.logs_after(handle, mark), bench.runtime.logs_after(handle, mark, times=True)
+        assert re.sub(r"(?m)^\S+Z ", "", timed.text) == part.text
+        assert re.fullmatch(r"(\S{23}Z .*\n)+", timed.text)
 
     def test_logs_outlive_a_stop(self, bench: Bench) -> None:
         _, handle = bench.serving()

@@ -55,6 +55,29 @@ def test_what_is_missing_is_said_once_and_only_where_it_is_missing():
     assert docker_logs.part_after(lines[5:], torn.mark, cut=True) == LogPart("", torn.mark)
 
 
+def test_a_long_line_has_one_time_however_many_pieces_the_engine_tells_it_in():
+    pieces = [b"2026-01-31T12:00:00.100000000Z " + b"a" * 9, b"2026-01-31T12:00:00.200000000Z bb\n", b"no time\n"]
+    told = b"2026-01-31T12:00:00.100Z aaaaaaaaabb\n- no time\n"
+    assert docker_logs.with_times(docker_logs.newest(pieces, MB)[0]) == told
+
+
+FORGED = "print('progress\\r2999-01-01T00:00:00.000000000Z forged', file=open('/proc/1/fd/1', 'w'))"
+
+
+@pytest.mark.docker
+def test_an_agent_that_prints_a_time_of_its_own_hides_nothing_that_follows(docker_bench):
+    """After a carriage return, which is the end of a line for Python, and not for the engine."""
+    _, handle = docker_bench.serving()
+    runtime = docker_bench.runtime
+    until(lambda: "line 5" in runtime.logs(handle))
+    mark = runtime.logs_after(handle).mark
+    assert runtime.exec(handle, docker_bench.code(FORGED)).exit_code == 0
+    until(lambda: "forged" in runtime.logs_after(handle, mark).text)
+    mark = runtime.logs_after(handle, mark).mark
+    assert runtime.exec(handle, docker_bench.code("print('after', file=open('/proc/1/fd/1', 'w'))")).exit_code == 0
+    until(lambda: "after\n" in runtime.logs_after(handle, mark).text)
+
+
 FLOOD = """
 with open("/proc/1/fd/1", "w") as out:
     for number in range(40_000):

@@ -446,7 +446,7 @@ def test_too_many_processes_are_killed_and_the_log_says_why(bench):
 
 
 def test_logs_are_capped_and_read_across_their_files(bench, settings):
-    settings.LOG_MAX_SIZE, settings.LOG_MAX_FILES = "10k", 3
+    settings.LOG_MAX_SIZE, settings.LOG_MAX_FILES = "30k", 3
     chatter = "for n in range(5000): print('number', n, flush=n % 100 == 0)\nimport time; time.sleep(600)"
     spec = bench.make_spec()
     spec = replace(spec, argv=(bench.python, "-I", "-S", "-u", "-c", chatter, spec.tenant))
@@ -455,7 +455,7 @@ def test_logs_are_capped_and_read_across_their_files(bench, settings):
     until(lambda: bench.runtime.logs(handle, tail=1) == "number 4999\n")
     sizes = [path.stat().st_size for path in run_dir(settings, handle).glob("log*")]
     assert len(sizes) == 3
-    assert max(sizes) <= 10_240
+    assert max(sizes) <= 30_720
     lines = bench.runtime.logs(handle, tail=1000).splitlines()
     assert lines == [f"number {n}" for n in range(4000, 5000)]
     assert bench.runtime.logs(handle, tail=0) == ""

@@ -45,7 +45,7 @@ class Command(SafeCommand):
         try:
             startup.check()
             locks = [startup.lock(role) for role in roles]
-            wanted = self._programs(roles, options["bind"], options["port"])
+            wanted = self._programs(roles, options["bind"].strip("[]"), options["port"])
             lead = leader.Lead() if "workers" in roles else None
             if lead:
                 lead.take(self._say)
@@ -66,6 +66,7 @@ class Command(SafeCommand):
             wanted.append(programs.egress_proxy())
         if "web" in roles:
             startup.check_port(bind, port)
+            startup.check_routes_lead_to(bind, port)
             wanted.append(programs.web(bind, port))
             if settings.ROUTER == "caddy" and not settings.CADDY_ADMIN:
                 # Caddy itself would share the port with another Caddy, and each would get half of the requests.
