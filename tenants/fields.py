@@ -13,6 +13,7 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 
+from accounts.emails import with_ascii_domain
 from zcplatform.lib.errors import InvalidField
 from zcplatform.lib.redact import SecretStr
 from zcplatform.lib.text import check_text
@@ -136,16 +137,16 @@ def _text(field: Field, value: Any) -> str:
         raise InvalidField(f"This is not a valid value. {field.help}".strip(), field=field.name)
     if field.type == "url":
         return check_url(text, field=field.name)
-    if field.type == "email":
-        _check_email(field, text)
-    return text
+    return _email(field, text) if field.type == "email" else text
 
 
-def _check_email(field: Field, text: str) -> None:
+def _email(field: Field, text: str) -> str:
+    address = with_ascii_domain(text)
     try:
-        validate_email(text)
+        validate_email(address)
     except ValidationError:
         raise InvalidField("This is not an e-mail address.", field=field.name) from None
+    return address
 
 
 def _boolean(field: Field, value: Any) -> bool:
