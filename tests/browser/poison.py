@@ -76,7 +76,11 @@ OURS: dict[str, tuple[str, ...]] = {
     "monitoring.AlertRule": ("key", "metric"),
     "monitoring.Notifier": ("kind", "lease_owner"),
     "monitoring.Agreement": ("address",),
-    "monitoring.Alert": ("subject",),
+    "monitoring.Alert": (
+        "unit",
+        "which",
+        "subject",
+    ),
     "monitoring.Heartbeat": ("name",),
     "monitoring.Leader": ("name", "lease_owner"),
     "monitoring.Sweep": ("name", "lease_owner"),
