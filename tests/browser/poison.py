@@ -64,7 +64,7 @@ OURS: dict[str, tuple[str, ...]] = {
     "tenants.JobResult": ("name",),
     "tenants.Node": ("runtime", "endpoint", "lease_owner"),
     "tenants.Plan": ("slug",),
-    "tenants.Tenant": ("slug", "agent_kind", "handle", "fingerprint", "config_hash"),
+    "tenants.Tenant": ("slug", "agent_kind", "handle", "fingerprint", "image", "config_hash"),
     "tenants.AgentConfig": ("provider_name",),
     "tenants.Channel": ("channel_type",),
     "tenants.TenantSecret": ("field",),
@@ -76,6 +76,7 @@ OURS: dict[str, tuple[str, ...]] = {
     "monitoring.AlertRule": ("key", "metric"),
     "monitoring.Notifier": ("kind", "lease_owner"),
     "monitoring.Agreement": ("address",),
+    "monitoring.RunTotals": ("sums",),
     "monitoring.Alert": (
         "unit",
         "which",
