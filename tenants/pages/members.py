@@ -21,7 +21,7 @@ from zcplatform.lib.errors import InvalidField
 
 ABOUT = {
     "viewer": "sees everything but logs, changes nothing",
-    "contributor": "reads logs and chats as well",
+    "contributor": "reads logs as well",
     "manager": "deploys, configures, and manages members",
     "owner": "everything, deleting and handing over included",
 }
