@@ -36,6 +36,7 @@ def members_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpRe
         "members": [(row, manages and _may_touch(viewer, row)) for row in rows],
         "roles": grantable(viewer) if manages else [],
         "about": ABOUT,
+        "invited": invitations.open_ones(tenant).count(),
         "invitations": invitations.open_ones(tenant).order_by("-created_at") if manages else [],
     }
     return show(request, "members.html", tenant, viewer, "members", **context)
