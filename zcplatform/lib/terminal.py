@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import termios
+from contextlib import suppress
 from typing import Any, TextIO
 
 from django.core.management.base import OutputWrapper
@@ -29,8 +30,9 @@ def visible_json(text: str) -> str:
 
 
 def forget_typed(terminal: TextIO) -> None:
-    """Drop what was typed or pasted into ``terminal`` before now and that nobody has read."""
-    termios.tcflush(terminal, termios.TCIFLUSH)
+    """Drop what was typed or pasted into ``terminal`` before now and that nobody has read; nothing where it is none."""
+    with suppress(OSError, termios.error):
+        termios.tcflush(terminal, termios.TCIFLUSH)
 
 
 def _spelled(char: str) -> str:
