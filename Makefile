@@ -53,8 +53,8 @@ lint: $(VENV)/.dev ## ruff and mypy
 screenshots: $(VENV)/.dev ## pictures of every page, into docs/img/pages/
 	$(BIN)/python -m tests.browser.shots
 
-bench: $(VENV)/.dev ## what, measured, target, peer: [ONLY=name]
-	$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY))
+bench: $(VENV)/.dev ## what, measured, target, peer: [ONLY=name] [SHORT=1: does it all run?]
+	$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY)) $(if $(filter-out 0,$(SHORT)),--short)
 
 chaos: $(VENV)/.dev ## a random machine breaks a platform for 2,000 steps: [SEED=n] [STEPS=n]
 	$(BIN)/python -m tests.faults.chaos $(if $(SEED),--seed $(SEED)) $(if $(STEPS),--steps $(STEPS))

@@ -19,8 +19,7 @@ ABILITIES: dict[str, str] = {
     "channels.view": "See its channels, secrets masked",
     "members.view": "See its members",
     "logs.read": "Read its logs",
-    "chat.use": "Chat with the agent",
-    "tenant.update": "Change its name and description",
+    "tenant.update": "Change its name",
     "tenant.deploy": "Deploy it",
     "tenant.start": "Start it",
     "tenant.stop": "Stop it",
@@ -48,7 +47,7 @@ ABILITIES: dict[str, str] = {
 SUPER_ADMIN_ONLY = frozenset({"tenant.suspend", "tenant.reactivate"})
 
 _VIEWER = frozenset(name for name in ABILITIES if name.endswith(".view"))
-_CONTRIBUTOR = _VIEWER | {"logs.read", "chat.use"}
+_CONTRIBUTOR = _VIEWER | {"logs.read"}
 _MANAGER = _CONTRIBUTOR | {
     "tenant.update",
     "tenant.deploy",

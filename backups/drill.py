@@ -21,12 +21,14 @@ def drill(source: Path, *, say: Say, actor: Actor) -> Restored:
         found = _look(source, say)
     except (ZCError, OSError) as error:
         kind = error.type if isinstance(error, ZCError) else "drill_failed"
-        results.note_failure(results.DRILL, f"{kind}: {error}")
+        if results.counts(results.DRILL, source):
+            results.note_failure(results.DRILL, f"{kind}: {error}")
         with transaction.atomic():
             record("platform.drill", actor=actor, outcome="failed", detail={"type": kind, "error": str(error)})
         raise
     with transaction.atomic():
-        results.note(results.DRILL, ok=True, detail=found.archive)
+        if results.counts(results.DRILL, source):
+            results.note(results.DRILL, ok=True, detail=found.archive)
         detail = {"archive": Path(found.archive).name, "made_at": found.made_at, "migrated": found.migrated}
         record("platform.drill", actor=actor, detail=detail)
     return found

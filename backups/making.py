@@ -51,11 +51,12 @@ def make(output: Path, *, keep: int, say: Say, actor: Actor) -> Made:
         made = archive_of(output, keep=keep, say=say)
     except (ZCError, OSError, DatabaseError) as error:
         known = error if isinstance(error, ZCError) else _fault(error)
-        _tell_failure(known, actor)
+        _tell_failure(known, actor, output)
         raise known from error
     failpoint("backup.named")
     with transaction.atomic():
-        results.note(results.BACKUP, ok=True, detail=made.path)
+        if results.counts(results.BACKUP, output):
+            results.note(results.BACKUP, ok=True, detail=made.path)
         target = Target("backup", Path(made.path).name[:64], Path(made.path).name)
         record("platform.backup", actor=actor, target=target, detail=asdict(made))
     failpoint("backup.recorded")
@@ -183,10 +184,12 @@ def _fault(error: Exception) -> ZCError:
     return DependencyDown(f"The backup failed: {error}", type=kind)
 
 
-def _tell_failure(error: ZCError, actor: Actor) -> None:
+def _tell_failure(error: ZCError, actor: Actor, output: Path) -> None:
+    """That another one is at work is no failure of the job: the other one says how that ends."""
     if not all(path.exists() for path in places.databases()):
         return  # there is nothing to write it into, and nothing may be begun anew
-    results.note_failure(results.BACKUP, f"{error.type}: {error.message}")
+    if results.counts(results.BACKUP, output) and error.type != "backup_in_progress":
+        results.note_failure(results.BACKUP, f"{error.type}: {error.message}")
     with _whatever_happens(), transaction.atomic():
         record("platform.backup", actor=actor, outcome="failed", detail={"type": error.type, "error": error.message})
 

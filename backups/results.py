@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from django.conf import settings
 from django.db import DatabaseError, transaction
@@ -28,6 +29,13 @@ class Guard:
     label: str
     at: datetime | None
     fault: str
+
+
+def counts(name: str, folder: Path) -> bool:
+    """Whether what was done with ``folder`` says how the job stands. Where it is scheduled, only ``BACKUP_DIR`` does:
+    what somebody tries elsewhere neither alarms anybody nor covers up that the job fails."""
+    scheduled = {BACKUP: settings.BACKUP_CRON, DRILL: settings.DRILL_CRON}[name]
+    return not scheduled or folder.resolve() == Path(settings.BACKUP_DIR).resolve()
 
 
 def note(name: str, *, ok: bool, detail: str) -> None:

@@ -32,7 +32,7 @@ def backup(output: Path | None = None, *, keep: int = 0, say: Say = silent, acto
 
     Writers go on meanwhile. Misconfigured ``loose_folder`` and what the vault says of its key file; Conflict
     ``backup_in_progress``; DependencyDown ``storage_full``, ``database_unavailable``. A failure leaves nothing under an
-    archive's name, and is written down for alerts.
+    archive's name, and is written down for alerts, unless it was about another folder than the scheduled one's.
     """
     return making.make(Path(output or settings.BACKUP_DIR), keep=keep, say=say, actor=actor)
 

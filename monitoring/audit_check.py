@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from audit.services import verify_chain
-from tenants.records import JobResult
+from backups.results import note
 from zcplatform.lib.words import count
 
 JOB = "audit-verify"
@@ -13,5 +13,5 @@ def run() -> bool:
     """Whether the chain holds."""
     verdict = verify_chain()
     fault = verdict.fault
-    JobResult.objects.create(name=JOB, ok=fault is None, detail=fault.message if fault else count(verdict.count, "row"))
+    note(JOB, ok=fault is None, detail=fault.message if fault else count(verdict.count, "row"))
     return fault is None

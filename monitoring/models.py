@@ -41,6 +41,19 @@ class Leader(models.Model):
         return self.name
 
 
+class RunTotals(models.Model):
+    """What the runs came to whose rows are gone; one row. ``number`` counts how many times some went."""
+
+    number = models.PositiveBigIntegerField(default=0)
+    sums = models.JSONField(default=dict)
+
+    class Meta:
+        db_table = "run_totals"
+
+    def __str__(self) -> str:
+        return f"of the runs that went, {self.number} times"
+
+
 class Sweep(models.Model):
     """One periodic sweep: its lease, and how the last turn went.
 

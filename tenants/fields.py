@@ -13,6 +13,7 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 
+from accounts.emails import with_ascii_domain
 from zcplatform.lib.errors import InvalidField
 from zcplatform.lib.outside import only_elsewhere
 from zcplatform.lib.redact import SecretStr
@@ -140,17 +141,19 @@ def _text(field: Field, value: Any) -> str:
     if field.type == "url":
         return check_url(text, field=field.name)
     if field.type == "email":
-        _check_email(field, text)
+        return _email(field, text)
     if field.place and (why := only_elsewhere(text)):
         raise InvalidField(why, field=field.name)
     return text
 
 
-def _check_email(field: Field, text: str) -> None:
+def _email(field: Field, text: str) -> str:
+    address = with_ascii_domain(text)
     try:
-        validate_email(text)
+        validate_email(address)
     except ValidationError:
         raise InvalidField("This is not an e-mail address.", field=field.name) from None
+    return address
 
 
 def _boolean(field: Field, value: Any) -> bool:

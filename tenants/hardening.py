@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tenants.models import StepRecord, Tenant
+from tenants.models import Tenant
 from tenants.provisioning.spec import build_spec
 from tenants.runtimes import runtime_for
 from tenants.runtimes.base import AgentSpec
-from tenants.states import StepStatus
 
 
 def deviations(tenant: Tenant) -> Sequence[str]:
@@ -18,18 +17,11 @@ def deviations(tenant: Tenant) -> Sequence[str]:
     """
     if tenant.agent_handle is None or tenant.slot is None:
         return []
-    if not _image(tenant):
-        return ["no run tells from which image it was made"]
+    if not tenant.image:
+        return ["nothing tells from which image it was made"]
     return runtime_for(tenant.node).deviations(spec_of(tenant), tenant.agent_handle)
 
 
 def spec_of(tenant: Tenant) -> AgentSpec:
-    """What the rows ask for now, with the image of the latest run; no run's and no epoch's."""
-    return build_spec(tenant, run="", epoch=0, image=_image(tenant), config_hash=tenant.config_hash)
-
-
-def _image(tenant: Tenant) -> str:
-    """The id that the latest run gave to the agent."""
-    records = StepRecord.objects.filter(run__tenant=tenant, name="ensure_image", status=StepStatus.DONE)
-    result = records.order_by("-pk").values_list("result", flat=True).first() or {}
-    return str(result.get("image", ""))
+    """What the rows ask for now, with the image that the agent was made from; no run's and no epoch's."""
+    return build_spec(tenant, run="", epoch=0, image=tenant.image, config_hash=tenant.config_hash)

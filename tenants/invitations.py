@@ -32,6 +32,7 @@ from zcplatform.lib import clock
 from zcplatform.lib.actors import OPERATOR, Actor
 from zcplatform.lib.errors import Conflict, Forbidden, NotFound, RateLimited
 from zcplatform.lib.redact import remember
+from zcplatform.lib.words import count
 
 LIFETIME = timedelta(days=7)
 PREFIX = "zci_"
@@ -60,7 +61,7 @@ def invite(*, actor: Actor, tenant: Tenant, email: str, role: str) -> Invitation
         check_grant(actor, row, role)
         if row.members.filter(user__email=address).exists():
             raise Conflict("This address belongs to a member already.", type="already_member")
-        check_room(row)
+        _check_places(row, address)
         _check_budgets(row, address, actor)
         _open(row).filter(email=address).update(revoked_at=clock.now())
         made = Invitation.objects.create(
@@ -95,7 +96,8 @@ def accept(*, actor: Actor, user: User, token: str) -> Member:
 
     NotFound for a token that never was; Forbidden ``not_invited`` for everybody but the invited address, audited;
     Conflict ``invitation_used``, ``invitation_revoked``, ``invitation_expired``, ``invitation_void`` (whoever invited
-    may not give this role any more), ``already_member``; Forbidden ``plan_limit``.
+    may not give this role any more), ``already_member``. Forbidden ``plan_limit``, audited: an invitation takes a
+    place, so only a plan whose limits were lowered meanwhile is that full.
     """
     require_reach(actor, "account.manage")
     found = find(token)
@@ -172,6 +174,23 @@ def link(token: str) -> str:
 
 def _open(tenant: Tenant) -> QuerySet[Invitation]:
     return Invitation.objects.filter(tenant=tenant, accepted_at__isnull=True, revoked_at__isnull=True)
+
+
+def _check_places(tenant: Tenant, address: str) -> None:
+    """Forbidden ``plan_limit`` when members and those who are invited take every place of the plan: whoever invites is
+    told, and not whoever accepts. A former invitation to ``address`` makes way for the new one."""
+    limit, members = tenant.plan.max_members, tenant.members.count()
+    invited = open_ones(tenant).exclude(email=address).count()
+    if members + invited >= limit:
+        taken = f"{count(members, 'member')} and {count(invited, 'open invitation')} take them"
+        raise Forbidden(
+            f"The plan {tenant.plan.name} has {count(limit, 'place')}; {taken}. Take an invitation back, remove a "
+            "member or choose a larger plan.",
+            type="plan_limit",
+            limit=limit,
+            members=members,
+            invited=invited,
+        )
 
 
 def _check_budgets(tenant: Tenant, address: str, actor: Actor) -> None:

@@ -105,11 +105,13 @@ def note_ownerless(user: User) -> None:
 
 @contextmanager
 def refusals_recorded(actor: Actor, tenant: Tenant | None, ability: str = "members.update") -> Iterator[None]:
-    """Stands around the transaction: what is judged under the lock is recorded after the rollback."""
+    """Stands around the transaction: what is judged under the lock is recorded after the rollback. That no place is
+    left is recorded where it meets somebody who can't help it, so that the owner sees it."""
     try:
         yield
     except Forbidden as error:
-        if error.type not in {"role_too_high", *offer.REFUSALS}:
+        told = {"role_too_high", *offer.REFUSALS, *({"plan_limit"} if ability == "invitation.accept" else ())}
+        if error.type not in told:
             raise
         deny(error, actor=actor, ability=ability, tenant=tenant)
 

@@ -139,6 +139,7 @@ class Tenant(models.Model):
     uid = models.PositiveIntegerField(null=True, blank=True)
     handle = models.JSONField(null=True, blank=True)
     fingerprint = models.CharField(max_length=32, blank=True)
+    image = models.CharField(max_length=200, blank=True)  # what the agent was made from, by its id
     config_hash = models.CharField(max_length=32, blank=True)
     routed = models.BooleanField(default=False)
 

@@ -31,6 +31,7 @@ from zcplatform.lib.errors import Conflict, Forbidden, InvalidField
 from zcplatform.lib.redact import SecretStr
 from zcplatform.lib.slugs import check_slug, slug_from_name, with_suffix
 from zcplatform.lib.text import check_text
+from zcplatform.lib.words import count
 
 FOLDER_ABSENT = "folder_absent"
 
@@ -349,12 +350,17 @@ def _check_fits(agent: str, plan: Plan) -> None:
 
 
 def _check_counts(row: Tenant, plan: Plan) -> None:
-    for name, limit in (("channels", plan.max_channels), ("members", plan.max_members)):
-        count = getattr(row, name).count()
-        if count > limit:
-            raise Forbidden(
-                f"The tenant has {count} {name}; the plan {plan.name} allows {limit}.", type="plan_limit", limit=limit
-            )
+    """An open invitation takes a member's place: whoever accepts it is not to meet a smaller plan."""
+    members, invited = row.members.count(), invitations.open_ones(row).count()
+    told = count(members, "member") + (f" and {count(invited, 'open invitation')}" if invited else "")
+    channels = row.channels.count()
+    for number, what, limit in (
+        (channels, count(channels, "channel"), plan.max_channels),
+        (members + invited, told, plan.max_members),
+    ):
+        if number > limit:
+            text = f"The tenant has {what}; the plan {plan.name} allows {limit}."
+            raise Forbidden(text, type="plan_limit", limit=limit)
 
 
 def _hold_kind(value: str) -> str:

@@ -14,6 +14,7 @@ from zcplatform.platform_toml import PlatformToml
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 INLINE_PATH = re.compile(r"`((?:[\w.-]+/)+[\w.-]+\.(?:py|md|toml|json|svg|css)|[\w-]+\.(?:md|toml))`")
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+SILENT = re.compile(r"--(?:yes|verify-only|help)\b")
 KIND_IMAGE = "IMAGE_<KIND>"
 
 
@@ -98,6 +99,14 @@ def wrong_defaults(read: dict[str, ast.expr | None], listed: dict[str, list[str]
         shown = default_shown(default)
         if shown and name in listed and shown not in listed[name][1]:
             yield f"{name}: {listed[name][1]} instead of {shown}"
+
+
+def unanswered(text: str, asking: Iterable[str]) -> list[str]:
+    """Lines of blocks that are there to be pasted, and whose command, one of ``asking``, would ask for an answer."""
+    command = re.compile(rf"(?:zcplatform|manage\.py) ({'|'.join(asking)})\b(?!-)")
+    lines = [line for block in FENCE.findall(text) for line in block.splitlines()]
+    asked = [line for line in lines if (found := command.search(line)) and not SILENT.search(line[found.end() :])]
+    return [line.strip() for line in asked]
 
 
 def mapped(readme: str) -> list[str]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tenants.models import AgentConfig, Node, Plan, Run, StepRecord, Tenant
+from tenants.models import AgentConfig, Node, Plan, Run, Tenant
 from tenants.provisioning.spec import build_spec, hash_files
 from tenants.runtimes.base import AgentState, Handle
-from tenants.states import Desired, Health, RunKind, RunStatus, Status, StepStatus
+from tenants.states import Desired, Health, RunKind, RunStatus, Status
 from tests.fakes import FakeAgent, FakeEngine
 from zcplatform.lib import clock
 
@@ -47,14 +47,8 @@ def running_fleet(count: int, node: Node, plan: Plan, engine: FakeEngine, *, fir
             _own(path, tenant.uid or 0)
     made = Tenant.objects.bulk_create(rows, batch_size=200)
     AgentConfig.objects.bulk_create(configs)
-    runs = Run.objects.bulk_create(
+    Run.objects.bulk_create(
         Run(tenant=t, kind=RunKind.PROVISION, status=RunStatus.SUCCEEDED, actor="system") for t in made
-    )
-    StepRecord.objects.bulk_create(
-        StepRecord(
-            run=run, position=4, name="ensure_image", status=StepStatus.DONE, started_at=now, result={"image": IMAGE}
-        )
-        for run in runs
     )
     return made
 
@@ -64,6 +58,7 @@ def _agent(tenant: Tenant, engine: FakeEngine) -> None:
     handle = Handle(runtime="fake", name=spec.name, id=spec.name)
     engine.agents[spec.name] = FakeAgent(spec=spec, handle=handle, state=AgentState.RUNNING, started_at=clock.now())
     tenant.handle, tenant.fingerprint = handle.as_json(), spec.fingerprint()
+    tenant.image = IMAGE
 
 
 def _own(path: Path, uid: int) -> None:

@@ -33,3 +33,29 @@ def test_an_unknown_bench_is_wrong_usage():
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert "provision" in done.stderr
+
+
+def bench(*argv):
+    command = [sys.executable, "-m", "tests.bench", "--short", *argv]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+def test_a_bench_finds_nothing_of_the_one_before_it():
+    """The same twice: of one database the second would be refused its rows."""
+    done = bench("--only", "pages", "--only", "pages")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\npages\n") == 2
+    assert done.stdout.rstrip().endswith("all 2 ran")
+
+
+def test_one_that_fails_does_not_keep_the_others_from_running(monkeypatch):
+    """And is named at the end."""
+    monkeypatch.setenv("ZC_BENCH_FLEET", "no number")
+    done = bench("--only", "provision", "--only", "pages")
+    assert done.returncode == 1
+    assert "\npages\n" in done.stdout
+    assert done.stdout.rstrip().endswith("failed: provision")
+
+
+def test_ci_plays_every_bench():
+    assert "make bench SHORT=1 || verdict=1" in (ROOT / ".ci" / "run").read_text()

@@ -72,6 +72,24 @@ def test_every_command_is_listed_and_no_other():
     assert set(rules.rows(COMMANDS.read_text())) == commands
 
 
+def asking_commands():
+    """As they are typed: with hyphens or underscores."""
+    sources = [p for p in product_files() if p.parent.name == "commands" and "self.confirm(" in p.read_text()]
+    return {name for path in sources for name in (path.stem, path.stem.replace("_", "-"))}
+
+
+@pytest.mark.parametrize("path", rules.documents(), ids=name_of)
+def test_no_block_can_be_pasted_that_would_ask(path):
+    assert rules.unanswered(path.read_text(), asking_commands()) == []
+
+
+def test_a_question_in_a_block_is_seen():
+    assert {"restore", "teardown", "deprovision", "audit-archive", "rotate_secrets"} <= asking_commands()
+    inside = "zcplatform restore --undo\nzcplatform restore --archive F --yes\nzcplatform restore-drill"
+    text = f"```\n{inside}\n```\nzcplatform restore"
+    assert rules.unanswered(text, asking_commands()) == ["zcplatform restore --undo"]
+
+
 def test_the_map_names_what_is_there_and_every_folder():
     named = rules.mapped((ROOT / "README.md").read_text())
     assert [name for name in named if not (ROOT / name).exists()] == []

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.core.management import call_command
@@ -16,6 +16,9 @@ from backups.services import backup_before_migrating
 from zcplatform import keys, startup
 from zcplatform.lib.errors import DependencyDown, Misconfigured
 from zcplatform.lib.home import make_folders
+
+if TYPE_CHECKING:
+    from tenants.models import Node
 
 Say = Callable[[str, str], None]
 """Called with the name of a part and what came of it."""
@@ -112,17 +115,32 @@ def _node() -> str:
     if settings.RUNTIME not in settings.RUNTIMES:
         raise Misconfigured(f"There is no runtime “{settings.RUNTIME}”.", type="unknown_runtime")
     with transaction.atomic():
-        node, made = Node.objects.get_or_create(runtime=settings.RUNTIME, defaults=ranges | {"name": settings.RUNTIME})
+        node, made = _node_here(), False
+        if node is None:
+            columns = ranges | {"runtime": settings.RUNTIME}
+            node, made = Node.objects.get_or_create(name=settings.RUNTIME, defaults=columns)
+        if node.runtime != settings.RUNTIME:
+            text = f"A node of the runtime “{node.runtime}” is called “{node.name}”; give it another name."
+            raise Misconfigured(text, type="node_name_taken")
         if made:
             record("node.create", actor=OPERATOR, target=Target("node", str(node.pk), node.name), detail=ranges)
     return f"{node.name}, {node.capacity} slots"
 
 
-def _engine() -> str:
+def _node_here() -> Node | None:
+    """Of the nodes of this runtime, of which there may be several, the one that bootstrap made: the first. Others are
+    looked at by doctor."""
     from tenants.models import Node
+
+    return Node.objects.filter(runtime=settings.RUNTIME).order_by("pk").first()
+
+
+def _engine() -> str:
     from tenants.runtimes import runtime_for
 
-    node = Node.objects.get(runtime=settings.RUNTIME)
+    node = _node_here()
+    if node is None:
+        raise Misconfigured(f"The node of the runtime “{settings.RUNTIME}” is gone.", type="node_missing")
     runtime = runtime_for(node)
     try:
         info = runtime.check()
@@ -131,11 +149,11 @@ def _engine() -> str:
     runtime.ensure_network(0)
     if info.detail.get("agents_run_as") != "caller":
         return f"{info.kind} {info.version}".strip()
+    if not info.detail["allowed"]:
+        text = f"Agents can't have users of their own, since {info.detail['why']}. {info.detail['todo']}"
+        raise Misconfigured(f"{text} Then run bootstrap again.", type="unprivileged_process")
     user = "root" if os.geteuid() == 0 else "the user of the workers"
-    closed = info.detail.get("closed")
-    return f"{info.kind}: agents run as {user}, not as users of their own" + (
-        f" ({closed} is closed)" if closed else ""
-    )
+    return f"{info.kind}: agents run as {user}, not as users of their own, since {info.detail['why']}"
 
 
 def _super_admin(address: str) -> str:

@@ -13,6 +13,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 
+from tenants.runtimes.agent_user import agent_user
 from zcplatform import keys
 from zcplatform.lib import outside
 from zcplatform.lib.addresses import is_plain_address
@@ -134,8 +135,8 @@ def _runtime() -> Iterator[CheckMessage]:
     if settings.RUNTIME not in settings.RUNTIMES:
         hint = f"One of {', '.join(settings.RUNTIMES)}."
         yield _error(13, f"ZCPLATFORM_RUNTIME={settings.RUNTIME!r} is not a runtime.", hint)
-    if settings.RUNTIME == "process" and os.geteuid() and not settings.ALLOW_UNPRIVILEGED_PROCESS:
-        text = "The process runtime can't give each agent a user of its own: the platform does not run as root."
+    if settings.RUNTIME == "process" and not (user := agent_user()).allowed and not user.closed:
+        text = f"The process runtime can't give each agent a user of its own: {user.why}."
         hint = "Use the runtime docker, run as root, or accept it with ZCPLATFORM_ALLOW_UNPRIVILEGED_PROCESS=1."
         yield _error(14, text, hint)
 

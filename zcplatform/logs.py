@@ -24,11 +24,12 @@ from zcplatform.lib.redact import MASK, censor, in_hand, scrub
 
 MAX_LINE = 8 * 1024
 MAX_READ = 64 * 1024  # of one value; what stands behind it is not even looked at
-# What our modules give beside a message; what libraries attach (whole requests) stays out.
-_EXTRA = {"run", "epoch", "step", "tenant", "slug", "node", "type", "error", "request_id"}
+# Whose loggers bear the name of a package of ours gives beside a message what is meant for the line; what libraries
+# attach (whole requests) stays out.
+OUR_PACKAGES = frozenset({"zcplatform", "audit", "accounts", "vault", "tenants", "backups", "monitoring"})
 # Whose secret looks like one of these must not make it disappear: it is how a line is found. Nobody's text is in them.
-_OURS = {"timestamp", "level", "logger", "event", "request", "user_id", "ip", "status", "sweep", "what", *_EXTRA}
-_OURS -= {"error"}
+_OURS = {"timestamp", "level", "logger", "event", "request", "request_id", "user_id", "ip", "status", "sweep", "what"}
+_OURS |= {"run", "epoch", "step", "tenant", "slug", "node", "type"}
 _ALWAYS = ("timestamp", "level", "logger", "request_id", "event", "exception")
 
 # Credentials by their shape, for those that stand in a text and that nobody has remembered as a secret.
@@ -107,6 +108,13 @@ def scrub_shapes(text: str) -> str:
     for shape, replacement in _SHAPES:
         text = shape.sub(replacement, text)
     return text
+
+
+def _extras(logger: Any, method: str, event: EventDict) -> EventDict:
+    """What one of our modules has given beside its message: all of it, so that no caller has to be known here."""
+    record = event.get("_record")
+    ours = record is not None and record.name.partition(".")[0] in OUR_PACKAGES
+    return _every_extra(logger, method, event) if ours else event
 
 
 def _status_not_code(_logger: Any, _method: str, event: EventDict) -> EventDict:
@@ -194,11 +202,12 @@ def _escaped(text: str) -> str:
     return _UNSAFE.sub(lambda match: match.group().encode("unicode_escape").decode(), text)
 
 
+_every_extra = structlog.stdlib.ExtraAdder()
 _COLLECT: list[Any] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_logger_name,
     structlog.stdlib.add_log_level,
-    structlog.stdlib.ExtraAdder(allow=_EXTRA),
+    _extras,
     TimeStamper(fmt="iso", utc=True),
     StackInfoRenderer(),
     format_exc_info,

@@ -81,6 +81,8 @@ LOG_MAX_FILES = env.integer("LOG_MAX_FILES", TOML.docker.log_max_files)
 PORT_RANGE = env.int_range("PORT_RANGE", (10_001, 12_000))
 UID_RANGE = env.int_range("UID_RANGE", (200_000, 299_999))
 USAGE_DAYS = env.integer("USAGE_DAYS", 400, low=32)  # a calendar month must be whole for its quota
+# Uptime looks 30 days back, from the events.
+HISTORY_DAYS = env.integer("HISTORY_DAYS", 90, low=32, high=36_500)
 TRASH_DAYS = env.integer("TRASH_DAYS", 7, low=0)
 ALLOW_UNPRIVILEGED_PROCESS = env.flag("ALLOW_UNPRIVILEGED_PROCESS", DEBUG)
 # Providers and webhooks are https only, unless the operator allows http (a model on the same network, say).

@@ -52,7 +52,7 @@ class DeliveryInline(admin.TabularInline):
 
 @admin.register(Alert)
 class AlertAdmin(ReadOnlyAdmin):
-    list_display = ["name", "label", "state", "severity", "value", "began", "ended", "acked_by"]
+    list_display = ["name", "label", "state", "severity", "reading", "tenants", "began", "ended", "acked_by"]
     list_filter = ["state", "severity"]
     list_select_related = ["tenant"]
     search_fields = ["name", "label"]
@@ -62,6 +62,14 @@ class AlertAdmin(ReadOnlyAdmin):
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return True
+
+    @admin.display(description="Value", ordering="value")
+    def reading(self, alert: Alert) -> str:
+        return alert.measured
+
+    @admin.display(description="Which")
+    def tenants(self, alert: Alert) -> str:
+        return ", ".join(alert.which)
 
     @admin.display(description="Since, UTC", ordering="since")
     def began(self, alert: Alert) -> str:

@@ -114,7 +114,8 @@ def _move(rule: AlertRule, alert: Alert | None, reading: Reading | None, now: da
     if alert is None or holds is None:
         return alert
     alert.since, alert.seen_at = life.since, life.seen_at
-    alert.value = reading.value if reading and holds else alert.value
+    if reading and holds:
+        alert.value, alert.which = reading.value, list(reading.which)
     if life.state != alert.state and life.state == State.FIRING:
         alert.fired_at = now
     if life.state == State.RESOLVED:
@@ -135,6 +136,7 @@ def _new(rule: AlertRule, reading: Reading) -> Alert:
         label=reading.label,
         name=rule.name,
         severity=rule.severity,
+        unit=named(rule.metric).unit,
         condition=condition_of(rule),
     )
 

@@ -8,6 +8,7 @@ from django.db import models
 from django.db.models import Q
 
 from monitoring.alerting.machine import Life, Notice, State
+from monitoring.alerting.units import with_unit
 from tenants.models import Tenant
 from vault.models import Secret
 from zcplatform.lib import clock
@@ -142,6 +143,8 @@ class Alert(models.Model):
     severity = models.CharField(max_length=10, choices=Severity.choices)
     state = models.CharField(max_length=10, choices=State.choices, default=State.PENDING)
     value = models.FloatField(null=True)
+    unit = models.CharField(max_length=20, blank=True)  # of the value
+    which = models.JSONField(default=list, blank=True)  # slugs of the tenants that the value counts
     condition = models.CharField(max_length=200)
     since = models.DateTimeField()
     seen_at = models.DateTimeField()
@@ -169,6 +172,11 @@ class Alert(models.Model):
     def is_acked_for(self, notifier: Notifier) -> bool:
         """Whether this notifier is spared the repeats."""
         return self.acked_at is not None and not (self.acked_for_tenant_only and notifier.tenant_id is None)
+
+    @property
+    def measured(self) -> str:
+        """The value with its unit; empty when it is not known."""
+        return "" if self.value is None else with_unit(self.value, self.unit)
 
     @property
     def life(self) -> Life:

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from django.conf import settings
 
-from monitoring import series, sweeps
+from monitoring import history, series, sweeps
 from tenants.models import Tenant
 from zcplatform.lib import clock
 
@@ -31,9 +31,11 @@ def _roll_up(turn: sweeps.Turn) -> sweeps.Outcome:
 
 
 def prune() -> sweeps.Outcome | None:
-    """Snapshots after a week, hours after a year, usage after ``USAGE_DAYS``."""
+    """Snapshots after a week, hours after a year, usage after ``USAGE_DAYS``, runs and events after
+    ``HISTORY_DAYS``."""
     return sweeps.run("prune", every_s=PRUNE_EVERY_S, lease_s=LEASE_S, work=_prune)
 
 
-def _prune(_turn: sweeps.Turn) -> sweeps.Outcome:
-    return sweeps.Outcome(series.prune(int(clock.now().timestamp()), usage_days=settings.USAGE_DAYS))
+def _prune(turn: sweeps.Turn) -> sweeps.Outcome:
+    gone = series.prune(int(clock.now().timestamp()), usage_days=settings.USAGE_DAYS)
+    return sweeps.Outcome(gone + history.prune(days=settings.HISTORY_DAYS, writing=turn.writing))

@@ -159,7 +159,8 @@ _VERBS = (
         danger=True,
         notes=(
             "Lost: the agent and its address, every access token, every stored key and channel secret.",
-            f"Kept: runs and audit; and, for {settings.TRASH_DAYS} days, the agent's folder in the trash.",
+            f"Kept: the audit; its runs for {settings.HISTORY_DAYS} days, the agent's folder in the trash for "
+            f"{settings.TRASH_DAYS}.",
             "The slug, the port and the slot are free for others afterwards.",
         ),
     ),

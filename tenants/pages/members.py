@@ -21,7 +21,7 @@ from zcplatform.lib.errors import InvalidField
 
 ABOUT = {
     "viewer": "sees everything but logs, changes nothing",
-    "contributor": "reads logs and chats as well",
+    "contributor": "reads logs as well",
     "manager": "deploys, configures, and manages members",
     "owner": "everything, deleting and handing over included",
 }
@@ -32,11 +32,13 @@ def members_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpRe
     """Members with their roles, then open invitations to those who may invite."""
     manages = viewer.may["members_update"]
     rows = tenant.members.select_related("user").order_by("user__email")
+    opened = list(invitations.open_ones(tenant).order_by("-created_at")) if manages else []
     context: dict[str, Any] = {
         "members": [(row, manages and _may_touch(viewer, row)) for row in rows],
         "roles": grantable(viewer) if manages else [],
         "about": ABOUT,
-        "invitations": invitations.open_ones(tenant).order_by("-created_at") if manages else [],
+        "invited": len(opened),
+        "invitations": opened,
     }
     return show(request, "members.html", tenant, viewer, "members", **context)
 

@@ -10,7 +10,7 @@ from django.shortcuts import render
 from audit import words
 from audit.actions import ACTIONS
 from audit.models import AuditEntry
-from tenants import quotas
+from tenants import invitations, quotas
 from tenants.admin.configuration import told_key
 from tenants.agents import agent_kind
 from tenants.models import Tenant
@@ -32,6 +32,7 @@ def overview_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpR
         "provider_key": told_key(tenant),
         "channel_count": tenant.channels.count(),
         "member_count": tenant.members.count(),
+        "invited_count": invitations.open_ones(tenant).count(),
         "bars": bars(tenant) if viewer.may["metrics_view"] else [],
         "entries": last_entries(tenant) if viewer.may["audit_read"] else [],
         "runs": tenant.runs.order_by("-pk")[:LAST],

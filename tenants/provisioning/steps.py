@@ -200,6 +200,7 @@ def create(ctx: Context) -> dict[str, Any]:
             tenant,
             handle=handle.as_json(),
             fingerprint=wanted.fingerprint(),
+            image=wanted.image,
             config_hash=wanted.config_hash,
         )
     return {"id": handle.id, "name": handle.name}
@@ -215,7 +216,7 @@ def undo_create(ctx: Context) -> None:
         runtime.remove(seen.handle)
     _end_strays(ctx)
     with ctx.writing():
-        save(tenant, handle=None, fingerprint="", config_hash="")
+        save(tenant, handle=None, fingerprint="", image="", config_hash="")
 
 
 def start(ctx: Context) -> None:
@@ -319,7 +320,7 @@ def remove(ctx: Context) -> None:
         _runtime(ctx.subject).remove(seen.handle)
     _end_strays(ctx)
     with ctx.writing():
-        save(ctx.subject, handle=None, fingerprint="")
+        save(ctx.subject, handle=None, fingerprint="", image="")
 
 
 def archive_folder(ctx: Context) -> None:

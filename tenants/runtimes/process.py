@@ -24,6 +24,7 @@ from django.conf import settings
 from tenants.egress import firewall
 from tenants.folders import DirectFolders
 from tenants.runtimes import cgroups, folder_script, loose_files, shim_tree, traces
+from tenants.runtimes.agent_user import AgentUser, agent_user
 from tenants.runtimes.base import (
     AgentSpec,
     AgentState,
@@ -63,13 +64,9 @@ class ProcessRuntime:
 
     def check(self) -> EngineInfo:
         """``detail`` says under whose uid agents will run, and what stands in the way of the tenant's own."""
-        closed = first_closed(Path(sys.executable)) or first_closed(Path(settings.HOME) / "tenants")
-        own = os.geteuid() == 0 and not closed
-        detail = {
-            "agents_run_as": "tenant" if own else "caller",
-            "allowed": own or settings.ALLOW_UNPRIVILEGED_PROCESS,
-            "closed": closed,
-        }
+        user = agent_user()
+        detail: dict[str, Any] = {"agents_run_as": "tenant" if user.own else "caller", "allowed": user.allowed}
+        detail |= {"closed": list(user.closed), "why": user.why, "todo": user.todo}
         return EngineInfo(kind=self.kind, version=os.uname().release, detail=detail)
 
     def place(self, *, config_dir: str, data_dir: str, listen_port: int, folder: Path, port: int) -> Placement:
@@ -117,12 +114,13 @@ class ProcessRuntime:
             record = run.ours()
             if record is None:
                 raise RunFailed("The agent to start is not there.", type="spec_drift")
+            user = agent_user(record["job"]["paths"]).require()
             if alive(run.state()):
                 return
             run.clear_leftovers()
             self._end_rest(run, record["uid"])
             check_port(record["port"])
-            launch(run, record)
+            launch(run, record, user)
 
     def stop(self, handle: Handle, *, grace_s: float = 10) -> None:
         run = RunDir(handle.id)
@@ -150,7 +148,7 @@ class ProcessRuntime:
         record, state = run.ours(), run.state()
         if record is None or not alive(state):
             return ()
-        uid = spec.uid if self.check().detail["agents_run_as"] == "tenant" else os.geteuid()
+        uid = spec.uid if agent_user(record["job"]["paths"]).own else os.geteuid()
         found = [] if record["fingerprint"] == spec.fingerprint() else ["it was started from another spec"]
         return found + [line for pid in shim_tree.descendants(state["shim"][0]) for line in loosened(pid, uid)]
 
@@ -217,7 +215,7 @@ class ProcessRuntime:
         record, state = run.ours(), run.state()
         if record is None or state.get("phase") != "running" or not alive(state):
             raise Conflict("The agent does not run.", type="not_running")
-        job = {**record["job"], "argv": [*argv], "uid": state["uid"], "paths": [], "may_keep_uid": False}
+        job = {**record["job"], "argv": [*argv], "uid": state["uid"], "paths": []}
         answer = call_shim("once", run, {**job, "timeout_s": timeout_s, "cap": cap}, limit_s=timeout_s + SPAWN_S)
         head, _, output = answer.partition(b"\n")
         return ExecResult(output=output.decode("utf-8", "replace"), **json.loads(head))
@@ -314,13 +312,11 @@ def loosened(pid: int, uid: int) -> list[str]:
 
 
 def check_allowed() -> None:
-    """Misconfigured ``unprivileged_process`` when agents would share the platform's uid and no setting allows it."""
-    if os.geteuid() != 0 and not settings.ALLOW_UNPRIVILEGED_PROCESS:
-        raise Misconfigured(
-            "Without root, agents of the process runtime would run under the platform's own uid. Use the docker "
-            "runtime, or allow it with ZCPLATFORM_ALLOW_UNPRIVILEGED_PROCESS=1.",
-            type="unprivileged_process",
-        )
+    """Misconfigured ``unprivileged_process`` when agents would share the platform's uid and no setting allows it. What
+    is closed to an agent depends on what it uses: ``start`` tells that."""
+    user = agent_user()
+    if not user.closed:
+        user.require()
 
 
 def check_port(port: int) -> None:
@@ -328,21 +324,11 @@ def check_port(port: int) -> None:
         raise RunFailed(f"Port {port} is taken by something else.", type="port_conflict", port=port)
 
 
-def first_closed(path: Path) -> str:
-    """The first folder on the way to ``path`` that only its owner or group may enter; empty when there is none."""
-    for way in (path.absolute(), path.resolve()):
-        for folder in reversed(way.parents):
-            if folder.exists() and not folder.stat().st_mode & 0o001:
-                return str(folder)
-    return ""
-
-
-def launch(run: RunDir, record: dict[str, Any]) -> None:
+def launch(run: RunDir, record: dict[str, Any], user: AgentUser) -> None:
     """Start the shim and wait until it says that the agent runs, or why not."""
     job = {
         **record["job"],
-        "uid": record["uid"] if os.geteuid() == 0 else None,
-        "may_keep_uid": settings.ALLOW_UNPRIVILEGED_PROCESS,
+        "uid": record["uid"] if user.own else None,
         "log_size": in_bytes(settings.LOG_MAX_SIZE),
         "log_files": max(1, settings.LOG_MAX_FILES),
     }

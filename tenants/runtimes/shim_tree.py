@@ -204,15 +204,7 @@ class Group:
         self.told_to_stop = True
 
     def spawn(self):
-        """None, or what went wrong as {"type", "path", "text"}; with ``may_keep_uid`` an agent that its uid can't
-        reach runs as the caller."""
-        failure = self.fork()
-        if failure and failure["type"] == "unreachable" and self.job["may_keep_uid"]:
-            self.uid = None
-            failure = self.fork()
-        return failure
-
-    def fork(self):
+        """None, or what went wrong as {"type", "path", "text"}."""
         self.code, keeper = None, os.getpid()
         report, reported = os.pipe()
         pid = os.fork()

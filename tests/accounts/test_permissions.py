@@ -33,7 +33,6 @@ def test_every_ability_belongs_to_owner_or_to_super_admins_alone():
     [
         ("tenant.view", "viewer"),
         ("logs.read", "contributor"),
-        ("chat.use", "contributor"),
         ("tenant.restart", "manager"),
         ("tenant.deploy", "manager"),
         ("tenant.start", "manager"),

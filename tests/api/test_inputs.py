@@ -122,6 +122,6 @@ def test_a_name_of_another_kind_stays_text(people, ids):
 
 
 def test_d_slugs_are_checked_here_too(people, ids):
-    for slug in ("acme\n", "*", "a.b", "{env.X}", "api", "xn--a", "-a", "A B", "ä", "a" * 31, ""):
+    for slug in ("ac\nme", "*", "a.b", "{env.X}", "api", "xn--a", "-a", "A B", "ä", "a" * 31, ""):
         answer = people.super_admin.post("/tenants", {"name": "X", "slug": slug, "plan": "pro", "deploy": False})
         assert answer.status_code == 422, (slug, answer.content)

@@ -62,7 +62,7 @@ def test_any_tar_reads_it(two, tmp_path):
 
 
 def test_it_is_written_down_in_audit_and_job_results(two, tmp_path):
-    two.home.do("backup", "--output", str(tmp_path / "out"))
+    two.home.do("backup")
     assert job_rows(two.home)[-1] == ("backup", 1)
     with closing(sqlite3.connect(two.home.folder / "zcplatform.db")) as database:
         outcomes = database.execute("SELECT outcome FROM audit_log WHERE action = 'platform.backup'").fetchall()
@@ -117,7 +117,8 @@ def test_f15_a_folder_that_others_can_read_or_write_is_refused(two, tmp_path, mo
     out = tmp_path / "open"
     out.mkdir()
     out.chmod(mode)
-    done = two.home.run("backup", "--output", str(out), "--json")
+    two.home.env["ZCPLATFORM_BACKUP_DIR"] = str(out)
+    done = two.home.run("backup", "--json")
     assert (done.returncode, error_of(done)) == (1, "loose_folder")
     assert in_folder(out) == []
     assert job_rows(two.home)[-1] == ("backup", 0)
@@ -198,7 +199,8 @@ def test_f14_a_full_disk_leaves_nothing_under_an_archives_name(two, tmp_path, pa
     with small_disk(tmp_path / "small", int(17 * part)) as out:
         older = out / "zcplatform-backup-2020-01-01-030000.tar.gz"
         older.write_text("older")
-        done = two.home.run("backup", "--output", str(out), "--keep", "1", "--json")
+        two.home.env["ZCPLATFORM_BACKUP_DIR"] = str(out)
+        done = two.home.run("backup", "--keep", "1", "--json")
         assert (done.returncode, error_of(done)) == (1, "storage_full")
         assert in_folder(out) == [older.name]
     assert job_rows(two.home)[-1] == ("backup", 0)

@@ -7,7 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from backups import results
+from audit.models import AuditEntry
+from backups import folder, results
 from tenants.records import JobResult
 from tests.backups.test_backup import job_rows
 from tests.commands import manage
@@ -78,3 +79,51 @@ def test_old_rows_go(db, monkeypatch):
 @pytest.mark.parametrize("name", ["backup", "restore-drill", "upkeep"])
 def test_the_jobs_are_declared(name):
     assert name in {job.name for job in schedules.PERIODIC}
+
+
+@pytest.fixture
+def scheduled(db, settings, tmp_path):
+    settings.BACKUP_DIR, settings.BACKUP_CRON, settings.DRILL_CRON = tmp_path / "own", "0 3 * * *", "0 4 * * 0"
+    (tmp_path / "open").mkdir(mode=0o777)
+    (tmp_path / "open").chmod(0o777)  # refused: archives hold keys
+    (tmp_path / "none").mkdir()
+    return tmp_path
+
+
+def test_what_fails_in_another_folder_alarms_nobody(scheduled):
+    for name in (results.BACKUP, results.DRILL):
+        results.note(name, ok=True, detail="fine")
+    assert manage("backup", "--output", str(scheduled / "open")).code == 1
+    assert manage("restore_drill", "--source", str(scheduled / "none")).code == 1
+    assert faults() == {"backup": "", "restore-drill": ""}
+    told = AuditEntry.objects.filter(outcome="failed").values_list("action", flat=True)
+    assert sorted(told) == ["platform.backup", "platform.drill"]
+
+
+def test_what_succeeds_in_another_folder_covers_up_no_failure(two):
+    """One that fails by the schedule, then one by hand somewhere else: the archives that matter are still not there."""
+    own = two.home.folder / "backups"
+    own.mkdir(exist_ok=True)
+    own.chmod(0o777)
+    assert two.home.run("backup").returncode == 1
+    two.home.do("backup", "--output", str(two.home.folder.parent / "by-hand"))
+    assert job_rows(two.home)[-1] == ("backup", 0)
+    own.chmod(0o700)
+    two.home.do("backup", "--output", f"{own}/../backups/")  # the same folder by another name
+    assert job_rows(two.home)[-1] == ("backup", 1)
+
+
+def test_where_nothing_is_scheduled_every_folder_counts(scheduled, settings):
+    settings.BACKUP_CRON = settings.DRILL_CRON = ""
+    manage("backup", "--output", str(scheduled / "open"))
+    manage("restore_drill", "--source", str(scheduled / "none"))
+    assert set(JobResult.objects.values_list("name", "ok")) == {("backup", False), ("restore-drill", False)}
+
+
+def test_that_another_backup_is_at_work_is_no_failure(scheduled):
+    output = scheduled / "own"
+    output.mkdir(mode=0o700)
+    with folder.alone(output):
+        refused = manage("backup", "--json")
+    assert refused.json["error"]["type"] == "backup_in_progress"
+    assert not JobResult.objects.exists()

@@ -1,14 +1,19 @@
 """Benches: each gives rows of what was measured, the target and what a peer took in the same run. Nothing is asserted:
-trust ratios within one run, not figures across machines. ``python -m tests.bench [--only NAME]``."""
+trust ratios within one run, not figures across machines. ``python -m tests.bench [--only NAME] [--short]``."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
 from statistics import median
 from time import perf_counter, process_time
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+SHORT = os.environ.get("ZC_BENCH_SHORT") == "1"
+"""Whether all is to be small and quick, to see that it runs."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,11 @@ class Took:
 
     wall: float
     cpu: float
+
+
+def size(full: T, short: T) -> T:
+    """How much a bench does: for figures, or to see that it runs."""
+    return short if SHORT else full
 
 
 class Skipped(Exception):

@@ -18,15 +18,15 @@ from django.test.utils import CaptureQueriesContext
 
 from accounts import api_keys
 from tenants.models import AgentConfig, Tenant
-from tests.bench import Row
+from tests.bench import Row, size
 from tests.bench.offer import Offered
 from tests.caddy import free_port
 from tests.factories import NodeFactory, PlanFactory, UserFactory
 from zcplatform.lib.actors import OPERATOR
 
-TENANTS, PAGES = 1_000, 200
-SECONDS, PROBE_S = 60, 10
-FIRST_RATE, FINE, OVERLOAD = 40.0, 1.08, 5
+TENANTS, PAGES = size((1_000, 200), (60, 10))
+SECONDS, PROBE_S = size((60, 10), (2, 1))
+FIRST_RATE, FINE, OVERLOAD = *size((40.0, 1.08), (80.0, 2.0)), 5
 P95_S, SHED_S, GOODPUT = 2.0, 1.0, 0.8
 PATIENCE_S = 30
 

@@ -18,13 +18,13 @@ from time import perf_counter, sleep
 
 from backups import snapshot
 from tests.backups.place import Place
-from tests.bench import Row
+from tests.bench import Row, size
 
-MEGABYTES = 520
+MEGABYTES = size(520, 10)
 RATE = 200
 # docs: 3.9 s for 507 MB, and commits of up to 0.5 s; half as much again is allowed
 COPY_S, COMMIT_S, ALLOWED = 3.9, 0.5, 1.5
-WARM_UP_S = 3.0
+WARM_UP_S = size(3.0, 0.5)
 
 
 class Writer(threading.Thread):

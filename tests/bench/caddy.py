@@ -12,11 +12,12 @@ from tenants.routing.base import Route
 from tenants.routing.caddy import CaddyRouter, current_site
 from tenants.routing.caddy_config import build_server
 from tests import counterparts
-from tests.bench import Row, Skipped, median_ms
+from tests.bench import Row, Skipped, median_ms, size
 from tests.caddy import RealCaddy, make_route, real_caddy
 
-TRIES = 5
-BATCH = 100
+TRIES = size(5, 1)
+BATCH = size(100, 10)
+AMONG = size((0, 100, 1_000), (0, 100))
 ALONE = {0: "", 100: "", 1_000: "≤ 250 ms"}
 BATCHED = {0: "", 100: "", 1_000: "≤ 30 ms"}
 
@@ -25,7 +26,7 @@ def run() -> list[Row]:
     if reason := counterparts.missing("caddy"):
         raise Skipped(reason)
     with override_settings(), real_caddy(settings) as caddy:
-        return [row for base in ALONE for row in _among(caddy, base)]
+        return [row for base in AMONG for row in _among(caddy, base)]
 
 
 def _among(caddy: RealCaddy, base: int) -> list[Row]:

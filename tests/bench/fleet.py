@@ -23,14 +23,14 @@ from tenants.provisioning.runner import execute
 from tenants.runtimes.base import AgentState
 from tenants.states import Status
 from tests import fakes, processes
-from tests.bench import Row
+from tests.bench import Row, size
 from tests.factories import NodeFactory, PlanFactory
 from tests.fleet import running_fleet
 from vault.services import create_keyring
 from zcplatform.lib import clock
 from zcplatform.lib.actors import SYSTEM
 
-COUNT = 1_000
+COUNT = size(1_000, 30)
 
 
 def run() -> list[Row]:

@@ -27,15 +27,16 @@ from tenants.runtimes.base import EngineInfo, Handle, Reading
 from tenants.runtimes.docker import DockerRuntime
 from tenants.states import Desired, Health, Status
 from tests import counterparts
-from tests.bench import Row, Took, median_ms
+from tests.bench import Row, Took, median_ms, size
 from tests.factories import NodeFactory, PlanFactory
 from tests.monitoring.listeners import Listeners
 from tests.tenants.runtimes.docker_bench import bench_on, sweep
 from zcplatform.lib import clock
 
-TENANTS, CONTAINERS = 1_000, 50
-SWEEPS, EARLY = 200, 20
-SERIES_TENANTS, MINUTES = 500, 7 * 24 * 60
+TENANTS, CONTAINERS = size((1_000, 50), (40, 2))
+HUNG = size((0, 5, 100), (0, 5))
+SWEEPS, EARLY = size((200, 20), (10, 2))
+SERIES_TENANTS, MINUTES = size(500, 10), 7 * 24 * 60
 EXPOSITION = b"".join(
     b'zeroclaw_channel_messages_total{channel="c%d",direction="inbound"} 5\n'
     b'zeroclaw_channel_messages_total{channel="c%d",direction="outbound"} 5\n'
@@ -74,7 +75,7 @@ def run() -> list[Row]:
         _insert(node, ports)
         with _containers() as real:
             FleetRuntime.real = real
-            rows += [row for share in (0, 5, 100) for row in _swept(share, hang)]
+            rows += [row for share in HUNG for row in _swept(share, hang)]
             rows.append(_all_at_once(real))
             hang(0)
             rows.append(_memory())

@@ -16,11 +16,12 @@ from audit.models import AuditEntry
 from monitoring.alerting.models import Alert
 from tenants.models import AgentConfig, Run, Tenant
 from tenants.records import UsageHour
-from tests.bench import Row
+from tests.bench import Row, size
 from tests.factories import NodeFactory, PlanFactory, UserFactory
 from zcplatform.lib import clock
 
-TENANTS, AUDIT_ROWS, ALERTS, TIMES, BATCH = 10_000, 1_000_000, 50_000, 40, 5_000
+TENANTS, AUDIT_ROWS, ALERTS, TIMES, BATCH = size((10_000, 1_000_000, 50_000, 40, 5_000), (100, 2_000, 200, 2, 1_000))
+ONE = f"/tenants/t-{TENANTS // 2:05}"
 TARGET = "≤ 150 ms"
 PATHS = (
     "/",
@@ -28,17 +29,17 @@ PATHS = (
     "/tenants/?q=t-09&status=running",
     "/new-tenant",
     "/account",
-    "/tenants/t-05000/",
-    "/tenants/t-05000/configuration",
-    "/tenants/t-05000/configuration/history",
-    "/tenants/t-05000/channels",
-    "/tenants/t-05000/members",
-    "/tenants/t-05000/access",
-    "/tenants/t-05000/runs",
-    "/tenants/t-05000/usage",
-    "/tenants/t-05000/audit",
-    "/tenants/t-05000/alerts",
-    "/tenants/t-05000/alerts/rules",
+    f"{ONE}/",
+    f"{ONE}/configuration",
+    f"{ONE}/configuration/history",
+    f"{ONE}/channels",
+    f"{ONE}/members",
+    f"{ONE}/access",
+    f"{ONE}/runs",
+    f"{ONE}/usage",
+    f"{ONE}/audit",
+    f"{ONE}/alerts",
+    f"{ONE}/alerts/rules",
     "/alerts",
     "/admin/",
     "/admin/tenants/tenant/",

@@ -19,7 +19,7 @@ from tenants.models import Node, Tenant
 from tenants.runtimes.docker import DockerRuntime
 from tenants.runtimes.docker_engine import CREATE_S, START_S
 from tests import counterparts
-from tests.bench import Row, Skipped, Took, at_once
+from tests.bench import Row, Skipped, Took, at_once, size
 from tests.factories import NodeFactory, PlanFactory
 from tests.tenants.runtimes.contract import free_port, healthy, until
 from tests.tenants.runtimes.docker_bench import sweep
@@ -27,7 +27,8 @@ from vault.services import create_keyring
 from zcplatform.lib.actors import OPERATOR, SYSTEM
 
 BATCH = 4
-FLEET = int(os.environ.get("ZC_BENCH_FLEET", "300"))
+AT_ONCE = size((1, 4, 30), (1, 2))
+FLEET = int(os.environ.get("ZC_BENCH_FLEET", size("300", "4")))
 MARKS = [mark for mark in (10, 50, 100, 200) if mark < FLEET] + [FLEET]
 
 
@@ -41,7 +42,7 @@ def run() -> list[Row]:
     node, runtime = NodeFactory(name="docker", runtime="docker"), DockerRuntime()
     try:
         _turn(runtime, node, 1)  # builds the image and the network, warms the caches
-        rows = [row for count in (1, 4, 30) for row in _turn(runtime, node, count)]
+        rows = [row for count in AT_ONCE for row in _turn(runtime, node, count)]
         return rows + list(_growth(runtime, node))
     finally:
         sweep(runtime)

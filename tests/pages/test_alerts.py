@@ -37,7 +37,7 @@ def test_what_fires_stands_first_and_can_be_acknowledged_once(stage, manager):
     text = page.content.decode()
     assert [line.alert for line in page.context["lines"]] == [stage.alert]
     assert list(page.context["rows"]) == [stage.over]
-    assert "93.3" in text
+    assert "93.25" in text
     assert "silent until" in text
     done = manager.post(table.of(stage.tenant, "alert_ack", stage.alert.public_id), follow=True)
     assert "no more repeats" in told(done)[0]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import threading
+from functools import partial
 
 import pytest
 from django.db import connection
 
 from audit.models import AuditEntry
 from tenants import access, invitations, membership, services
-from tenants.models import Member
+from tenants.models import Invitation, Member, Plan
 from tests.factories import MemberFactory, PlanFactory, TenantFactory, UserFactory
+from zcplatform.lib import clock
 from zcplatform.lib.actors import OPERATOR
 from zcplatform.lib.errors import Conflict, Forbidden, NotFound
 
@@ -84,6 +86,82 @@ def test_a_plan_that_is_full_takes_no_member_more_and_still_changes_roles(db):
     membership.set_role(actor=OPERATOR, tenant=tenant, user=second.user, role="manager")
     membership.remove(actor=OPERATOR, member=second)
     invitations.invite(actor=OPERATOR, tenant=tenant, email="a@example.com", role="viewer")
+
+
+def places(tenant):
+    """Members, and those who could become one."""
+    return tenant.members.count(), invitations.open_ones(tenant).count()
+
+
+def test_an_open_invitation_takes_a_place_and_whoever_invites_is_told(db):
+    tenant = TenantFactory(plan=PlanFactory(slug="three", name="Three", max_members=3))
+    MemberFactory(tenant=tenant, role="owner")
+    first, _ = (invite(tenant, name) for name in ("a", "b"))
+    with pytest.raises(Forbidden) as refused:
+        invite(tenant, "c")
+    assert refused.value.type == "plan_limit"
+    assert {"limit": 3, "members": 1, "invited": 2}.items() <= refused.value.details.items()
+    assert "3 places; 1 member and 2 open invitations take them" in refused.value.message
+    assert places(tenant) == (1, 2)
+    invite(tenant, "a")  # the same address once more takes no further place
+    assert places(tenant) == (1, 2)
+    invitations.revoke(actor=OPERATOR, invitation=Invitation.objects.latest("pk"))
+    invite(tenant, "c")
+    Invitation.objects.filter(email="b@example.com").update(expires_at=clock.now())
+    invite(tenant, "d")
+    assert places(tenant) == (1, 2)
+    assert first.email == "a@example.com"
+
+
+def test_whoever_was_invited_finds_a_place(db):
+    tenant = TenantFactory(plan=PlanFactory(slug="three", max_members=3))
+    MemberFactory(tenant=tenant, role="owner")
+    users = [UserFactory(email=f"{name}@example.com") for name in "ab"]
+    for user in users:
+        made = invite(tenant, user.email[0])
+        invitations.accept(actor=user.as_actor(), user=user, token=str(made.public_id))
+    assert places(tenant) == (3, 0)
+
+
+def test_a_place_that_is_lost_after_all_is_told_to_the_owner(db):
+    """An operator may lower a plan's limits under its tenants."""
+    tenant = TenantFactory(plan=PlanFactory(slug="three", max_members=3))
+    MemberFactory(tenant=tenant, role="owner")
+    user, made = UserFactory(email="a@example.com"), invite(tenant, "a")
+    Plan.objects.update(max_members=1)
+    with pytest.raises(Forbidden) as refused:
+        invitations.accept(actor=user.as_actor(), user=user, token=str(made.public_id))
+    assert refused.value.type == "plan_limit"
+    row = AuditEntry.objects.get(action="access.denied")
+    assert (row.tenant_id, row.actor_email) == (str(tenant.public_id), user.email)
+
+
+def test_a_smaller_plan_is_refused_while_invitations_are_open(db):
+    tenant = TenantFactory(plan=PlanFactory(slug="three", max_members=3))
+    MemberFactory(tenant=tenant, role="owner")
+    made = invite(tenant, "a")
+    PlanFactory(slug="one", name="One", max_members=1)
+    with pytest.raises(Forbidden) as refused:
+        services.resize(actor=OPERATOR, tenant=tenant, plan="one")
+    assert (refused.value.type, refused.value.message) == (
+        "plan_limit",
+        "The tenant has 1 member and 1 open invitation; the plan One allows 1.",
+    )
+    invitations.revoke(actor=OPERATOR, invitation=made)
+    services.resize(actor=OPERATOR, tenant=tenant, plan="one")
+
+
+def test_two_who_invite_at_once_share_the_last_place(transactional_db):
+    tenant = TenantFactory(plan=PlanFactory(slug="two", max_members=2))
+    MemberFactory(tenant=tenant, role="owner")
+
+    raised = at_once(*(partial(invite, tenant, name) for name in "abcd"))
+    assert [error.type for error in raised] == ["plan_limit"] * 3
+    assert places(tenant) == (1, 1)
+
+
+def invite(tenant, name):
+    return invitations.invite(actor=OPERATOR, tenant=tenant, email=f"{name}@example.com", role="viewer")
 
 
 def test_nobody_is_made_a_member_unasked(tenant):

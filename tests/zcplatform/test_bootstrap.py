@@ -101,6 +101,31 @@ def test_bootstrap_with_an_engine_that_is_down_says_what_to_do(made, tmp_path):
     assert "The container engine does not answer. Start it, then run bootstrap again." in refused.stderr
 
 
+def test_bootstrap_with_a_second_node_of_the_runtime_goes_through(tmp_path):
+    there = Installation(tmp_path / "home")
+    assert there.bootstrap().returncode == 0
+    second = (
+        "from tenants.models import Node; one = Node.objects.get();"
+        "Node.objects.create(name='aaa', runtime=one.runtime, port_first=1, port_last=2, uid_first=1, uid_last=2)"
+    )
+    assert there.run("shell", "-c", second).returncode == 0
+    again = there.bootstrap("--json")
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["parts"]["node"].startswith("process,")  # its own, whatever the other is called
+    names = there.run("shell", "-c", "from tenants.models import Node; print(Node.objects.count())")
+    assert names.stdout.splitlines()[-1] == "2"
+
+
+@pytest.mark.root
+def test_bootstrap_does_not_tick_a_runtime_that_could_run_no_agent(tmp_path):
+    """The folder of the tests is closed to everybody else; here nothing allows agents to run as root."""
+    there = Installation(tmp_path / "home")
+    refused = there.bootstrap(ZCPLATFORM_ALLOW_UNPRIVILEGED_PROCESS="0")
+    assert refused.returncode == 1
+    assert "closed to others" in refused.stderr and "chmod o+x" in refused.stderr
+    assert there.bootstrap().returncode == 0  # goes on from there once it is allowed
+
+
 @pytest.mark.root
 @pytest.mark.parametrize(
     "argv",

@@ -20,6 +20,7 @@ from monitoring import heartbeats
 from monitoring.models import Heartbeat
 from tenants.models import Run
 from tenants.routing.base import Route, RouterInfo
+from tenants.runtimes.agent_user import AgentUser
 from tenants.runtimes.base import EngineInfo
 from tests import fakes
 from tests.commands import manage
@@ -274,11 +275,12 @@ def test_what_an_engine_says_of_itself(sound, monkeypatch, info, said):
 
 @pytest.mark.parametrize(("allowed", "level"), [(True, "warning"), (False, "error")])
 def test_agents_that_share_the_platforms_user(sound, monkeypatch, allowed, level):
-    detail = {"agents_run_as": "caller", "allowed": allowed, "closed": "/srv/closed"}
+    user = AgentUser(own=False, allowed=allowed, closed=("/srv/closed", "/srv/closed/too"))
+    detail = {"agents_run_as": "caller", "allowed": allowed, "why": user.why, "todo": user.todo}
     monkeypatch.setattr(fakes.FakeRuntime, "check", lambda _self: EngineInfo("process", "6.1", detail))
     (found_level, what, todo), *_ = found("engine")
-    assert (found_level, "/srv/closed is closed to others" in what) == (level, True)
-    assert todo.startswith("Let others pass through it: chmod o+x /srv/closed.")
+    assert (found_level, "/srv/closed and /srv/closed/too are closed to others" in what) == (level, True)
+    assert todo.startswith("Let others pass through: chmod o+x /srv/closed /srv/closed/too")  # all of it, in one go
     assert ("ZCPLATFORM_ALLOW_UNPRIVILEGED_PROCESS" in todo) == (not allowed)  # no flag is advised that is set already
 
 

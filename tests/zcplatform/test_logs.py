@@ -1,11 +1,15 @@
 """Canary secrets and forged lines, through a real logging configuration in a process of its own."""
 
+import ast
 import json
 import subprocess
 import sys
 import textwrap
 
 import pytest
+
+from tests import architecture
+from zcplatform.logs import OUR_PACKAGES
 
 CANARY = "canary-5f3a9c81d2e7"
 
@@ -16,6 +20,7 @@ from zcplatform.lib.redact import SecretStr, handle, handling, remember
 from zcplatform.logs import logging_config
 logging.config.dictConfig(logging_config(level="INFO", form=sys.argv[1]))
 log, plain = structlog.get_logger("ours"), logging.getLogger("theirs")
+module = logging.getLogger("tenants.door")
 canary = "canary-" + "5f3a9c81d2e7"
 """
 
@@ -166,6 +171,8 @@ def test_the_level_is_kept():
         "log.warning('x', error='bad ' + canary)",
         "plain.info('said %s', canary)",
         "plain.warning('x', extra={'error': canary})",
+        "module.warning('x', extra={'error': canary})",
+        "module.warning('x', extra={'why': ['said ' + canary]})",
         "log.info('x', config={'deep': ['a ' + canary]})",
     ],
 )
@@ -198,7 +205,7 @@ def test_i11_a_secret_of_a_tenant_hides_nothing_of_others_and_not_by_whom_and_wh
             for word in ("/tenants/acme-corporation/config", "acme-corporation", "request_finished", "last words lost"):
                 handle(SecretStr(word))
             log.info("request_finished", request="POST /tenants/acme-corporation/config", user_id="acme-corporation")
-            plain.warning("last words lost", extra={"tenant": "acme-corporation", "error": "acme-corporation"})
+            module.warning("last words lost", extra={"tenant": "acme-corporation", "error": "acme-corporation"})
         log.info("x", note="acme-corporation")
         """
     )
@@ -206,3 +213,40 @@ def test_i11_a_secret_of_a_tenant_hides_nothing_of_others_and_not_by_whom_and_wh
     assert (first["event"], first["request"]) == ("request_finished", "POST /tenants/acme-corporation/config")
     assert first["user_id"] == second["tenant"] == third["note"] == "acme-corporation"
     assert (second["event"], second["error"]) == ("last words lost", "***")
+
+
+def fields_given():
+    """Every field that a module of ours gives beside a message, by what stands in the code."""
+    found = set()
+    for path in architecture.product_files():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+                continue
+            given = [
+                word.value for word in node.keywords if word.arg == "extra" and ast.unparse(node.func.value) == "log"
+            ]
+            found |= {key.value for value in given if isinstance(value, ast.Dict) for key in value.keys}
+    return found
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_every_field_that_a_module_gives_arrives(form):
+    given = {name: f"value-of-{name}" for name in fields_given()}
+    assert {"tenant", "status", "ms", "lag_ms", "host", "port", "why", "check", "agents", "turn"} <= given.keys()
+    output = logged(f"module.info('x', extra={given!r})", form)
+    assert [value for value in given.values() if value not in output] == []
+
+
+def test_a_field_that_nobody_thought_of_arrives_and_keeps_its_type():
+    line = json.loads(logged("module.info('door', extra={'status': 503, 'ended': ['a', 'b'], 'brand_new': 1.5})"))
+    assert (line["status"], line["ended"], line["brand_new"]) == (503, ["a", "b"], 1.5)
+
+
+def test_what_a_library_attaches_stays_out():
+    assert "whole request" not in logged("plain.info('x', extra={'request': 'a whole request', 'status_code': 200})")
+    assert "whole request" not in logged("logging.getLogger('tenantsish').info('x', extra={'a': 'a whole request'})")
+
+
+def test_the_loggers_of_every_package_count_as_ours():
+    packages = {path.relative_to(architecture.ROOT).parts[0] for path in architecture.product_files()}
+    assert packages - {"manage.py"} == OUR_PACKAGES

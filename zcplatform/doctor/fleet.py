@@ -58,10 +58,8 @@ def _of_docker(node: Node, info: EngineInfo) -> Looked:
 def _of_process(node: Node, info: EngineInfo) -> Looked:
     if info.detail.get("agents_run_as") != "caller":
         return
-    closed = info.detail["closed"]
-    why = f"{closed} is closed to others" if closed else "the platform does not run as root"
-    what = f"Node {node.name}: agents can't have users of their own, since {why}."
-    todo = f"Let others pass through it: chmod o+x {closed}." if closed else "Use the runtime docker, or run as root."
+    what = f"Node {node.name}: agents can't have users of their own, since {info.detail['why']}."
+    todo = info.detail["todo"]
     if info.detail["allowed"]:
         yield "warning", what, todo
         return

@@ -15,7 +15,7 @@ from django.db import OperationalError, ProgrammingError
 from zcplatform.lib.actors import OPERATOR
 from zcplatform.lib.errors import Misconfigured, ZCError
 from zcplatform.lib.redact import handling
-from zcplatform.lib.terminal import SafeStreams, visible_json
+from zcplatform.lib.terminal import SafeStreams, forget_typed, visible_json
 
 
 class SafeCommand(SafeStreams, BaseCommand):  # type: ignore[misc]  # attributes there, properties here
@@ -89,11 +89,13 @@ class PlatformCommand(SafeCommand):
             raise CommandError(f"{path}: {error.strerror}", returncode=1) from error
 
     def confirm(self, question: str, answer: str, *, yes: bool) -> None:
-        """Ask for ``answer`` to be typed, unless ``--yes``; CommandError when it is not."""
+        """Ask for ``answer`` to be typed, unless ``--yes``; CommandError when it is not. Only what is typed at a
+        terminal after the question counts: the next line of a pasted block answers nothing."""
         if yes:
             return
         if not sys.stdin.isatty():
             raise CommandError("This asks for a confirmation; use --yes where nobody can answer.", returncode=2)
+        forget_typed(sys.stdin)
         self.stdout.write(question)
         try:
             typed = input("> ").strip()

@@ -18,12 +18,13 @@ T = TypeVar("T")
 
 
 def raw(name: str) -> str | None:
-    """``ZCPLATFORM_<NAME>``, or the content of the file that ``ZCPLATFORM_<NAME>_FILE`` points to."""
+    """``ZCPLATFORM_<NAME>``, or the content of the file that ``ZCPLATFORM_<NAME>_FILE`` points to; without the white
+    space around it, which comes along when a key is pasted."""
     direct, path = os.environ.get(PREFIX + name), os.environ.get(f"{PREFIX}{name}_FILE")
     if direct is not None and path is not None:
         raise ImproperlyConfigured(f"Set {PREFIX}{name} or {PREFIX}{name}_FILE, not both.")
     if path is None:
-        return direct
+        return None if direct is None else direct.strip()
     try:
         return Path(path).read_text().strip()
     except OSError as error:

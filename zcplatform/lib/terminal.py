@@ -8,7 +8,9 @@ for what goes into a file is looked at in a terminal later.
 from __future__ import annotations
 
 import re
-from typing import Any
+import termios
+from contextlib import suppress
+from typing import Any, TextIO
 
 from django.core.management.base import OutputWrapper
 
@@ -25,6 +27,12 @@ def visible(text: str) -> str:
 def visible_json(text: str) -> str:
     """The same for JSON, which stays what it was: JSON's own spelling of the same characters."""
     return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def forget_typed(terminal: TextIO) -> None:
+    """Drop what was typed or pasted into ``terminal`` before now and that nobody has read; nothing where it is none."""
+    with suppress(OSError, termios.error):
+        termios.tcflush(terminal, termios.TCIFLUSH)
 
 
 def _spelled(char: str) -> str:

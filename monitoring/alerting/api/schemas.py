@@ -170,6 +170,8 @@ class AlertOut(Out):
     state: Literal["pending", "firing", "resolved"]
     condition: str
     value: float | None
+    unit: str = Field(description="Of `value`.", examples=["%"])
+    which: list[str] = Field(description="Where `value` counts tenants: their slugs.")
     since: datetime
     fired_at: datetime | None
     resolved_at: datetime | None

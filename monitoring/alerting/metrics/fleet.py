@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
-from django.db.models import Count, Max, Q
+from django.db.models import Count, Max, Q, QuerySet
 from django.db.models.functions import Now
 from django_q.models import OrmQ
 
@@ -26,14 +26,14 @@ BACKUP = "backup"
 
 @metric("tenants_in_error", "Tenants in error", "tenants", Scope.PLATFORM)
 def tenants_in_error() -> Iterator[Reading]:
-    yield Reading("", float(Tenant.objects.filter(status=Status.ERROR).count()))
+    yield _counted(Tenant.objects.filter(status=Status.ERROR))
 
 
 @metric("health_errors", "Tenants that should answer and do not", "tenants", Scope.PLATFORM)
 def health_errors() -> Iterator[Reading]:
     """Document 004's "health_checker error count": in error, or running and failing its probes."""
     bad = Q(status=Status.ERROR) | Q(status=Status.RUNNING, health=Health.FAILING)
-    yield Reading("", float(Tenant.objects.filter(bad, desired=Desired.RUNNING).count()))
+    yield _counted(Tenant.objects.filter(bad, desired=Desired.RUNNING))
 
 
 @metric("host_cpu_pct", "Host's CPU", "%", Scope.PLATFORM)
@@ -110,6 +110,12 @@ def audit_chain() -> Iterator[Reading]:
 def share(used: int | float | None, total: int | float | None) -> float | None:
     """Percent; None when either is not known."""
     return 100 * used / total if used is not None and total else None
+
+
+def _counted(tenants: QuerySet[Tenant]) -> Reading:
+    """How many there are, and which: a number alone sends nobody to the right place."""
+    slugs = tuple(tenants.order_by("slug").values_list("slug", flat=True))
+    return Reading("", float(len(slugs)), which=slugs)
 
 
 def _host() -> HostSnapshot | None:

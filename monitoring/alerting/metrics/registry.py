@@ -20,12 +20,14 @@ class Reading:
 
     ``value`` is None when it can't be told (a snapshot too old, an engine that does not answer): an alert then stays
     as it is. A subject that is not in the readings at all is one to which the metric does not apply: its alert ends.
+    ``which``: the slugs of the tenants that ``value`` counts, in order.
     """
 
     subject: str
     value: float | None
     label: str = ""
     tenant: int | None = None
+    which: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

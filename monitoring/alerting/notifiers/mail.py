@@ -68,8 +68,7 @@ def _spend(budget: str, tenant: Tenant | None, number: int) -> None:
 def _letter(message: dict[str, Any], stop: str) -> Letter:
     subject, lines, tenant = texts.title(message), texts.lines(message), message["tenant"]
     about = {"title": subject, "facts": lines[1:-1], "lines": lines, "platform": message["platform"], "stop": stop}
-    if tenant:
-        about |= {"slug": tenant["slug"], "page": f"{message['platform']}/tenants/{tenant['slug']}/alerts"}
+    about |= {"page": lines[-1], "slug": tenant["slug"] if tenant else ""}
     return write("alert", subject[:MAX_SUBJECT], **about)
 
 

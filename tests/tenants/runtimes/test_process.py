@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -122,7 +123,8 @@ class TestTenantsUid(RealAgentContract):
         assert result.output == f"{spec.uid} [] {spec.folder}/data\n"
 
     def test_check_says_that_agents_have_a_uid_of_their_own(self, bench):
-        assert bench.runtime.check().detail == {"agents_run_as": "tenant", "allowed": True, "closed": ""}
+        own = {"agents_run_as": "tenant", "allowed": True, "closed": [], "why": "", "todo": ""}
+        assert bench.runtime.check().detail == own
 
     def test_one_tenant_can_not_read_another_nor_the_platform(self, bench, settings):
         (other, _), (_, handle) = bench.serving(), bench.serving()
@@ -170,8 +172,47 @@ class TestTenantsUid(RealAgentContract):
         spec, handle = bench.serving()
         assert who(spec.port)["uid"] == 0
         assert bench.runtime.exec(handle, bench.code("import os; print(os.getuid())")).output == "0\n"
-        closed = {"agents_run_as": "caller", "allowed": True, "closed": str(open_home)}
-        assert bench.runtime.check().detail == closed
+        told = bench.runtime.check().detail
+        assert (told["agents_run_as"], told["allowed"], told["closed"]) == ("caller", True, [str(open_home)])
+        assert bench.runtime.deviations(spec, handle) == []
+
+    def test_a_program_that_is_closed_to_one_agent_alone_makes_no_difference_to_another(
+        self, bench, open_home, settings
+    ):
+        """Who decides and who looks afterwards say the same of each."""
+        settings.ALLOW_UNPRIVILEGED_PROCESS = True
+        (open_home / "closed").mkdir(mode=0o700)
+        shutil.copy(SYSTEM_PYTHON, open_home / "closed" / "python")
+        plain, at_plain = bench.serving()
+        spec = bench.make_spec()
+        spec = replace(spec, argv=(str(open_home / "closed" / "python"), *spec.argv[1:]))
+        at_closed = bench.runtime.create(spec)
+        bench.runtime.start(at_closed)
+        uids = [
+            bench.runtime.exec(at, bench.code("import os; print(os.getuid())")).output for at in (at_plain, at_closed)
+        ]
+        assert uids == [f"{plain.uid}\n", "0\n"]
+        assert [bench.runtime.deviations(s, h) for s, h in ((plain, at_plain), (spec, at_closed))] == [[], []]
+
+    def test_all_that_is_closed_is_named_at_once_and_by_everybody_alike(self, bench, open_home, settings):
+        inner = open_home / "a" / "b c"
+        (inner / "tenants").mkdir(parents=True)
+        for folder in (open_home / "a", inner):
+            folder.chmod(0o700)
+        settings.HOME = inner
+        spec = bench.make_spec()
+        handle = bench.runtime.create(spec)
+        with pytest.raises(RunFailed) as failed:
+            bench.runtime.start(handle)
+        told = bench.runtime.check().detail
+        assert told["closed"] == [str(open_home / "a"), str(inner)]
+        assert failed.value.details["path"] == told["closed"][0]
+        assert told["why"] in failed.value.message and told["todo"] in failed.value.message
+        subprocess.run(shlex.split(told["todo"].partition(": ")[2]), check=True)  # as it stands there
+        assert bench.runtime.check().detail["agents_run_as"] == "tenant"
+        bench.runtime.start(handle)
+        uid = bench.runtime.exec(handle, bench.code("import os; print(os.getuid())")).output
+        assert uid == f"{spec.uid}\n"
 
 
 class TestOrdinaryUser:
