@@ -90,7 +90,7 @@ ALLOWED: dict[Status, frozenset[Status]] = {
     Status.SUSPENDED: frozenset({Status.DEPLOYING, Status.STOPPED, Status.ERROR, Status.DELETING}),
     Status.ERROR: frozenset({Status.DEPLOYING, Status.RUNNING, Status.STOPPED, Status.SUSPENDED, Status.DELETING}),
     Status.DELETING: frozenset({Status.DELETED}),
-    Status.DELETED: frozenset(),
+    Status.DELETED: frozenset({Status.STOPPED, Status.SUSPENDED}),  # out of the trash
 }
 
 
@@ -105,6 +105,7 @@ class RunKind(models.TextChoices):
     REACTIVATE = "reactivate"
     ROTATE_SECRETS = "rotate-secrets"
     DEPROVISION = "deprovision"
+    UNDELETE = "undelete"
 
 
 class RunStatus(models.TextChoices):

@@ -11,6 +11,7 @@ from tenants.pages import (
     channels,
     configuration,
     console,
+    deleted,
     invitations,
     listing,
     logs,
@@ -24,6 +25,8 @@ from tenants.pages import (
 
 urlpatterns = [
     path("tenants/", listing.tenants_view, name="tenants"),
+    path("deleted-tenants", deleted.deleted_view, name="deleted_tenants"),
+    path("deleted-tenants/<uuid:public_id>/undelete", deleted.undelete_view, name="undelete_tenant"),
     path("new-tenant", wizard.start_view, name="wizard"),
     path("runs/<uuid:public_id>", runs.run_view, name="run"),
     path("runs/<uuid:public_id>/live", runs.live_view, name="run_live"),

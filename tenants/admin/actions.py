@@ -58,7 +58,7 @@ class DeleteForm(VerbForm):
     typed = forms.CharField(
         max_length=100, widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"})
     )
-    purge = forms.BooleanField(required=False, label="Delete the folder at once instead of keeping it in the trash")
+    purge = forms.BooleanField(required=False, label="Delete the folder and the keys at once: it can't be brought back")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -158,9 +158,9 @@ _VERBS = (
         asks=True,
         danger=True,
         notes=(
-            "Lost: the agent and its address, every access token, every stored key and channel secret.",
-            f"Kept: runs and audit; and, for {settings.TRASH_DAYS} days, the agent's folder in the trash.",
-            "The slug, the port and the slot are free for others afterwards.",
+            "Lost: the agent and its address, and every access token.",
+            f"Kept for {settings.TRASH_DAYS} days, to be brought back: folder, settings, stored keys, members.",
+            "Runs and audit stay. The slug, the port and the slot are free for others afterwards.",
         ),
     ),
 )

@@ -217,6 +217,9 @@ class FolderKeeper(Protocol):
     def archive(self, folder: Path, trash: Path) -> None:
         """Move the folder to ``trash`` by rename; already gone counts as done."""
 
+    def bring_back(self, trash: Path, folder: Path, uid: int) -> None:
+        """Give an archived folder to ``uid`` and move it back; nothing to do where none was archived."""
+
     def purge(self, trash: Path) -> None:
         """Delete an archived folder for good; already gone counts as done."""
 

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from django.conf import settings
 
-from tenants.folders import DirectFolders, storage_errors
+from tenants.folders import DirectFolders, move_back, storage_errors
 from tenants.runtimes import folder_script
 from tenants.runtimes.docker_engine import Engine
 from tenants.runtimes.docker_helper import Helper, run_helper, script_of
@@ -64,6 +64,12 @@ class HelperFolders:
 
     def archive(self, folder: Path, trash: Path) -> None:
         DirectFolders().archive(folder, trash)
+
+    def bring_back(self, trash: Path, folder: Path, uid: int) -> None:
+        if trash.is_dir():
+            self.prepare(trash, uid)  # first: its former uid may be another tenant's by now
+            with storage_errors(trash):
+                move_back(trash, folder)
 
     def purge(self, trash: Path) -> None:
         if not trash.is_dir():

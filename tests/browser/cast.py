@@ -143,6 +143,7 @@ def pages(ids: dict[str, Any]) -> dict[str, str]:
     return {
         "dashboard": "/",
         "tenants": "/tenants/",
+        "tenants-deleted": "/deleted-tenants",
         "tenants-none-match": "/tenants/?q=nobody",
         "new-tenant": "/new-tenant",
         "setup-model": "/tenants/umbrella/setup/model",

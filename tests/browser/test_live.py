@@ -129,7 +129,7 @@ def test_no_other_page_is_painted_into_the_page(page):
     expect(page.locator("#age")).to_contain_text("You are logged out")
 
 
-def test_the_last_answer_of_a_deleted_tenant_ends_the_page_with_the_truth(served, watched):
+def test_a_deleted_tenant_says_so_asks_no_more_and_is_brought_back(served, watched):
     page, asked = watched.page, []
     page.on("request", lambda request: asked.append(request.url) if "/state" in request.url else None)
     served.manage("deprovision", "acme", "--yes")
@@ -141,3 +141,10 @@ def test_the_last_answer_of_a_deleted_tenant_ends_the_page_with_the_truth(served
     page.wait_for_timeout(5_000)
     assert len(asked) == before
     assert watched.said == []
+    page.get_by_role("link", name="Deleted tenants").click()
+    page.get_by_role("button", name="Bring back").click()
+    expect(page.locator("#new-token")).to_contain_text("zct_")
+    page.get_by_role("link", name="Go to acme").click()
+    expect(page.locator(".tenant-head .pill-stopped")).to_be_visible()
+    page.get_by_role("button", name="Start").click()
+    expect(page.locator("#run .pill-run-succeeded")).to_be_visible(timeout=60_000)
