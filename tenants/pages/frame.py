@@ -20,6 +20,7 @@ from django.utils.translation import gettext_lazy
 from accounts import stepup
 from accounts.auth import origin_of
 from accounts.models import Role
+from accounts.pages import to_login
 from accounts.permissions import ABILITIES, ROLES, SUPER_ADMIN_ONLY, abilities_of
 from tenants import words
 from tenants.access import deny, role_in
@@ -86,7 +87,7 @@ def signed_in(*methods: str) -> Callable[[View], View]:
             if not request.user.is_authenticated:
                 if is_part(request):
                     return HttpResponse(status=401)
-                return redirect(f"/login?{urlencode({'next': request.get_full_path()})}")
+                return to_login(request, can_be_opened="GET" in methods)
             if request.method not in methods:
                 return HttpResponseNotAllowed(methods)
             return view(request, *args, **kwargs)
