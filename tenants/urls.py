@@ -34,6 +34,7 @@ urlpatterns = [
     path("tenants/<str:slug>/", overview.overview_view, name="tenant_overview"),
     path("tenants/<str:slug>/state", overview.state_view, name="tenant_state"),
     path("tenants/<str:slug>/do/<slug:name>", acts.act_view, name="tenant_act"),
+    path("tenants/<str:slug>/setup/token", wizard.token_view, name="tenant_setup_token"),
     path("tenants/<str:slug>/setup/model", wizard.model_view, name="tenant_setup_model"),
     path("tenants/<str:slug>/setup/channels", wizard.channels_view, name="tenant_setup_channels"),
     path("tenants/<str:slug>/setup/review", wizard.review_view, name="tenant_setup_review"),

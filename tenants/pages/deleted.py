@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
 from uuid import UUID
 
+from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 
+from accounts import once
 from tenants.access import can, require
 from tenants.admin.site import telling
 from tenants.models import Tenant
@@ -29,7 +30,7 @@ def deleted_view(request: HttpRequest) -> HttpResponse:
 
 @signed_in("POST")
 def undelete_view(request: HttpRequest, public_id: UUID) -> HttpResponse:
-    """Bring it back, and show its new access token on the one page that ever does."""
+    """Bring it back; its new access token is shown by the page that this leads to."""
     actor = actor_of(request)
     tenant = Tenant.objects.reached_by(actor).filter(public_id=public_id).first()
     if tenant is None:
@@ -37,8 +38,15 @@ def undelete_view(request: HttpRequest, public_id: UUID) -> HttpResponse:
     require(actor, "tenant.undelete", tenant)
     with telling(request, _("Not brought back")):
         back = undelete(actor=actor, tenant=tenant)
-        context: dict[str, Any] = {"tenant": back.tenant, "was": tenant.slug, "run": back.run}
-        answer = render(request, "tenants/pages/undeleted.html", {**context, "token": back.access_token.reveal()})
-        answer["Cache-Control"] = "no-store, private"
-        return answer
+        once.keep(request, f"token:{tenant.public_id}", back.access_token.reveal())
+        _tell(request, was=tenant.slug, now=back.tenant.slug)
+        return redirect("tenant_access", back.tenant.slug)
     return redirect("deleted_tenants")
+
+
+def _tell(request: HttpRequest, *, was: str, now: str) -> None:
+    if was != now:
+        text = _("The address %(was)s belongs to another tenant by now: this one is %(now)s.")
+        messages.warning(request, text % {"was": was, "now": now})
+    messages.success(request, _("%(tenant)s is back") % {"tenant": now})
+    messages.info(request, _("It is stopped. Switch on the channels that it should have, then start it."))

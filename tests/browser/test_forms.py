@@ -64,3 +64,37 @@ def test_a_form_of_an_act_leads_back_to_the_page_it_stands_on(served, page, acme
     by_code(served, page)
     page.wait_for_url("**/members")
     expect(form.locator("[name=email]")).to_have_value("typed@example.com")
+
+
+def test_back_in_the_wizard_makes_no_second_tenant_and_no_dead_end(served, page):
+    page.goto(f"{served.url}/new-tenant")
+    first = page.url
+    page.get_by_label("Name").fill("Twice")
+    page.get_by_label("Plan").select_option("pro")
+    page.get_by_role("button", name="Make the draft").click()
+    expect(page.locator("#new-token")).to_contain_text("zct_")
+    page.get_by_role("link", name="Go on: the model").click()
+    page.go_back()  # to the token's page, which opens and shows it no more
+    expect(page.get_by_text("It is not shown again")).to_be_visible()
+    page.go_back()
+    assert page.url == first
+    page.get_by_label("Name").fill("Twice")
+    page.get_by_label("Plan").select_option("pro")
+    page.get_by_role("button", name="Make the draft").click()
+    page.wait_for_url("**/tenants/twice/setup/model")
+    expect(page.get_by_text("This form was sent before")).to_be_visible()
+    page.goto(f"{served.url}/tenants/?q=twice")
+    expect(page.locator("tbody tr")).to_have_count(1)
+    page.goto(f"{served.url}/new-tenant")
+    assert page.url != first
+
+
+def test_back_after_a_token_opens_the_page(served, page, acme):
+    page.goto(f"{acme}access")
+    page.get_by_label("What it is for").fill("site")
+    page.get_by_role("button", name="Make a token").click()
+    expect(page.locator("#new-token")).to_contain_text("zct_")
+    page.get_by_role("link", name="Overview").click()
+    page.go_back()
+    expect(page.get_by_role("heading", name="Access tokens")).to_be_visible()
+    expect(page.locator("#new-token")).to_have_count(0)

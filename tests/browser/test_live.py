@@ -144,7 +144,6 @@ def test_a_deleted_tenant_says_so_asks_no_more_and_is_brought_back(served, watch
     page.get_by_role("link", name="Deleted tenants").click()
     page.get_by_role("button", name="Bring back").click()
     expect(page.locator("#new-token")).to_contain_text("zct_")
-    page.get_by_role("link", name="Go to acme").click()
     expect(page.locator(".tenant-head .pill-stopped")).to_be_visible()
     page.get_by_role("button", name="Start").click()
     expect(page.locator("#run .pill-run-succeeded")).to_be_visible(timeout=60_000)

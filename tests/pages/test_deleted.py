@@ -17,7 +17,7 @@ def delete(stage):
 def test_the_owner_finds_what_was_deleted_and_brings_it_back(stage):
     path, owner = delete(stage), browser(stage.people["owner"])
     assert path in owner.get("/deleted-tenants").content.decode()
-    shown = owner.post(path)
+    shown = owner.post(path, follow=True)
     assert 'id="new-token">zct_' in shown.content.decode()
     assert "no-store" in shown["Cache-Control"]
     stage.world.drive(Run.objects.get(kind="undelete"))
