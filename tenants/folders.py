@@ -68,6 +68,11 @@ class DirectFolders:
                 raise PermissionError(errno.EPERM, "its log folder is not the platform's")
             _replace(logs, _checked(name), text.encode(), os.geteuid())
 
+    def read_log(self, folder: Path, name: str) -> str:
+        with storage_errors(folder), suppress(FileNotFoundError), _part(folder, "logs") as logs:
+            return _read(logs, _checked(name)).decode(errors="replace") if _is_file(logs, name) else ""
+        return ""
+
     def size(self, folder: Path) -> int:
         with (
             storage_errors(folder),

@@ -10,7 +10,7 @@ from django.db import models
 from django.db.models import Exists, OuterRef, Prefetch, Q, Subquery
 from django.db.models.functions import Now
 
-from tenants.states import Desired, RunStatus, Status
+from tenants.states import SILENT, Desired, Health, RunStatus, Status
 from zcplatform.lib import clock
 from zcplatform.lib.actors import Actor
 
@@ -18,6 +18,11 @@ from zcplatform.lib.actors import Actor
 class TenantQuerySet(models.QuerySet[Any]):
     def alive(self) -> TenantQuerySet:
         return self.exclude(status=Status.DELETED)
+
+    def seen_as(self, status: str) -> TenantQuerySet:
+        """Those that people are shown as this: see ``Tenant.seen_as``."""
+        silent = Q(status=Status.RUNNING, health=Health.FAILING)
+        return self.filter(silent) if status == SILENT else self.filter(status=status).exclude(silent)
 
     def ownerless(self) -> TenantQuerySet:
         """Those that had or were to have an owner, that no active user owns, and nobody is invited to own."""

@@ -27,6 +27,10 @@ class Status(models.TextChoices):
     DELETED = "deleted"
 
 
+SILENT = "not answering"
+"""What people are shown in the place of ``running`` where the agent fails its health check."""
+
+
 class Health(models.TextChoices):
     OK = "ok"
     FAILING = "failing"

@@ -51,7 +51,20 @@ class ReactivateForm(VerbForm):
 
 
 class ResizeForm(VerbForm):
+    """Begins with the present plan, so that who only looks changes nothing."""
+
     plan = forms.ModelChoiceField(Plan.objects.order_by("memory_limit_mb", "name"), empty_label=None)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if len({tenant.plan_id for tenant in self.tenants}) == 1:
+            self.initial["plan"] = self.tenants[0].plan_id
+
+    def clean_plan(self) -> Plan:
+        plan: Plan = self.cleaned_data["plan"]
+        if all(tenant.plan_id == plan.pk for tenant in self.tenants):
+            raise forms.ValidationError(_("This is its plan already; nothing was changed."))
+        return plan
 
 
 class DeleteForm(VerbForm):

@@ -39,7 +39,7 @@ class TransferForm(forms.Form):
         super().__init__(data)
         rows = tenant.members.filter(user__is_active=True).exclude(role="owner").select_related("user")
         self.heirs = [(str(row.public_id), f"{row.user.email} ({row.role})") for row in rows.order_by("user__email")]
-        self.fields["to"].choices = self.heirs  # type: ignore[attr-defined]
+        self.fields["to"].choices = [("", _("Choose a member")), *self.heirs]  # type: ignore[attr-defined]
         self.slug = tenant.slug
         self.fields["typed"].label = _("Type “%(name)s” to go on") % {"name": tenant.slug}
 

@@ -210,6 +210,9 @@ class FolderKeeper(Protocol):
         """Replace the file ``name`` in ``logs/`` by ``text``; without such a folder nothing happens. RunFailed
         ``folder_failed`` when the folder is not the platform's alone."""
 
+    def read_log(self, folder: Path, name: str) -> str:
+        """What ``write_log`` wrote, at most 1 MB; empty when there is none."""
+
     def size(self, folder: Path) -> int:
         """Bytes that the folder takes on the disk, each entry 4 KiB at least; 0 when there is none. What a tenant
         moves about while it is counted may be missing from it."""

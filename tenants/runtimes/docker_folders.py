@@ -59,6 +59,9 @@ class HelperFolders:
     def write_log(self, folder: Path, name: str, text: str) -> None:
         DirectFolders().write_log(folder, name, text)
 
+    def read_log(self, folder: Path, name: str) -> str:
+        return DirectFolders().read_log(folder, name)
+
     def size(self, folder: Path) -> int:
         return int(self._helper("size", folder, NOBODY)) if folder.is_dir() else 0
 
