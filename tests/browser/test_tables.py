@@ -43,6 +43,17 @@ def test_no_word_is_broken_inside(served, browser, state, viewport):
     assert found == {}
 
 
+def test_a_table_in_little_room_is_pushed_to_and_fro_instead(served, browser, state):
+    found = {}
+    with chrome.context(browser, state=state) as opened:
+        page = opened.new_page()
+        for tab in ("runs", "audit"):
+            page.goto(f"{served.url}/tenants/acme/{tab}")
+            page.evaluate("document.querySelector('.wide-table').style.width = '160px'")
+            found[tab] = page.evaluate(BROKEN)
+    assert found == {"runs": [], "audit": []}
+
+
 def test_the_admin_has_a_menu_on_a_phone(served, browser, state):
     with chrome.context(browser, state=state, viewport=chrome.PHONE) as opened:
         watched = chrome.Watched(opened)

@@ -98,7 +98,7 @@ def test_capacity_names_what_it_foretells_and_waits_for_a_day_of_data(stage):
     )
     young = fleet.capacity()
     assert young.forecast == ""
-    assert [bar.label for bar in young.bars] == ["Slots", "Memory promised by plans", "Memory in use", "Disk"]
+    assert [bar.label for bar in young.bars] == ["Slots", "Memory promised", "Memory in use", "Disk"]
     assert (young.bars[1].used, young.bars[1].limit) == ("2.0 GB", "8.0 GB")
     assert young.bars[2].used == "1.0 GB"
     Tenant.objects.update(created_at=clock.now() - timedelta(days=4))

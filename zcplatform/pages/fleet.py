@@ -62,11 +62,11 @@ def capacity() -> Capacity:
     bars = [bar(_("Slots"), slots[0], slots[1])]
     host = HostSnapshot.objects.newest()
     if host and clock.now().timestamp() - host.ts < FRESH_S:
-        bars.append(_measured(_("Memory promised by plans"), promised, host.mem_total))
+        bars.append(_measured(_("Memory promised"), promised, host.mem_total))
         bars.append(_measured(_("Memory in use"), host.mem_bytes, host.mem_total))
         bars.append(_measured(_("Disk"), host.disk_bytes, host.disk_total))
     else:
-        bars += [Bar(label, "", "", None) for label in (_("Memory promised by plans"), _("Memory in use"), _("Disk"))]
+        bars += [Bar(label, "", "", None) for label in (_("Memory promised"), _("Memory in use"), _("Disk"))]
     return Capacity(bars, forecast(*slots, promised, host.mem_total if host else 0))
 
 
