@@ -18,10 +18,12 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from accounts import api_keys, logins, second_factor, stepup
 from accounts.auth import origin_of
 from accounts.models import ApiKey, Login, User
+from accounts.pages import to_login
 from accounts.permissions import SCOPES
 from zcplatform.lib.actors import Actor
 from zcplatform.lib.errors import RequestError
 
+ACCOUNT_LOGIN = f"/login?{urlencode({'next': '/account'})}"
 View = Callable[..., HttpResponse]
 SCOPE_WORDS = {
     "read": "read: look at tenants, logs and this account",
@@ -44,7 +46,7 @@ def for_users(view: View) -> View:
     @wraps(view)
     def wrapped(request: HttpRequest, *args: Any, **options: Any) -> HttpResponse:
         if not isinstance(request.user, User):
-            return redirect(f"/login?{urlencode({'next': '/account'})}")
+            return to_login(request, can_be_opened=False) if request.method == "POST" else redirect(ACCOUNT_LOGIN)
         return view(request, *args, **options)
 
     return wrapped

@@ -8,7 +8,7 @@ and nothing else.
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from django.contrib.auth import login, logout
 from django.db import transaction
@@ -33,7 +33,8 @@ ADDRESS, HANDLE, PENDING, NEXT = "login_address", "login_handle", "login_pending
 def login_page(request: HttpRequest) -> HttpResponse:
     """Who is in, or where to send a code."""
     if request.method != "POST" or request.user.is_authenticated:
-        return render(request, "accounts/login.html", {"next": local_path(request.GET.get("next", ""))})
+        context = {"next": local_path(request.GET.get("next", "")), "lost": "lost" in request.GET}
+        return render(request, "accounts/login.html", context)
     email = request.POST.get("email", "")
     try:
         before = request.session.get(HANDLE, "")
@@ -128,6 +129,16 @@ def local_path(path: str) -> str:
     """``path`` when it leads to a page of this site, else an empty string."""
     local = path.startswith("/") and url_has_allowed_host_and_scheme(path, allowed_hosts=None)
     return path if local else ""
+
+
+def to_login(request: HttpRequest, *, can_be_opened: bool) -> HttpResponse:
+    """The way to the login and back: to the page itself, or to that of the form which was sent to what no page is.
+    After a form, the login page says that nothing was saved."""
+    here = request.get_full_path()
+    if request.method in ("GET", "HEAD"):
+        return redirect(f"/login?{urlencode({'next': here})}")
+    place = here if can_be_opened else local_path(urlsplit(request.headers.get("referer", "")).path) or "/"
+    return redirect(f"/login?{urlencode({'next': place, 'lost': 1})}")
 
 
 def _proven(request: HttpRequest, user: User, *, by: str) -> HttpResponse:

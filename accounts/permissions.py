@@ -35,6 +35,7 @@ ABILITIES: dict[str, str] = {
     "alerts.manage": "Set up its alerts and notifiers",
     "tenant.resize": "Move it to another plan",
     "tenant.delete": "Delete it",
+    "tenant.undelete": "Bring it back after a deletion",
     "tenant.transfer": "Hand it to another owner",
     "secrets.rotate": "Rotate its secrets",
     "egress.update": "Change what its agent may connect to, within the plan's default",
@@ -65,7 +66,15 @@ _MANAGER = _CONTRIBUTOR | {
     "alerts.manage",
 }
 # What can't be undone, or changes who pays how much, is the owner's. ``tenant.resize`` is here for the second reason.
-_OWNER = _MANAGER | {"tenant.resize", "tenant.delete", "tenant.transfer", "secrets.rotate", "egress.update", "exec.any"}
+_OWNER = _MANAGER | {
+    "tenant.resize",
+    "tenant.delete",
+    "tenant.undelete",
+    "tenant.transfer",
+    "secrets.rotate",
+    "egress.update",
+    "exec.any",
+}
 
 GUARDED = frozenset({"tenant.delete", "tenant.transfer", "secrets.rotate", "exec.any"})
 """For these, whoever enrolled a second factor shows it again; so they do to give a role that has them."""

@@ -14,6 +14,7 @@ ACTIONS: dict[str, str] = {
     "tenant.ownerless": "Last owner made inactive",
     "tenant.delete": "Deletion asked for",
     "tenant.deleted": "Tenant deleted",
+    "tenant.undelete": "Deletion taken back",
     "tenant.purge": "Deleted tenant's folder purged",
     "tenant.exec": "Command run inside the agent",
     "tenant.status": "Observed status changed",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from itertools import groupby
 from types import MappingProxyType
 from typing import Any
 
@@ -24,6 +25,8 @@ LABELS = (
     *("what", "why"),
 )
 """What details are called on a tenant's page; another name is told as it is."""
+ROUTINE = {"action": "secret.read", "actor_id": "system", "outcome": "ok"}
+"""The columns of what the platform does by itself all day: told in one line where it stands in a row."""
 Names = Mapping[str, Mapping[str, str]]
 _ID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}")
 _WORD = re.compile(r"[a-z]+_[a-z_]+")
@@ -36,6 +39,17 @@ _SIGNS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
 def who(entry: AuditEntry) -> str:
     """A user's e-mail; ``operator`` for somebody with a shell on the host; else the platform itself."""
     return entry.actor_email or (entry.actor_id if entry.actor_id == "operator" else _("the platform"))
+
+
+def is_routine(entry: AuditEntry) -> bool:
+    return all(getattr(entry, column) == value for column, value in ROUTINE.items())
+
+
+def together(rows: Iterable[AuditEntry]) -> Iterator[tuple[AuditEntry, int]]:
+    """Each row with 1; of routine ones that follow on each other the first alone, with how many they are."""
+    for routine, group in groupby(rows, key=is_routine):
+        found = list(group)
+        yield from [(found[0], len(found))] if routine else ((entry, 1) for entry in found)
 
 
 def subject(entry: AuditEntry) -> str:

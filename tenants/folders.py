@@ -68,6 +68,11 @@ class DirectFolders:
                 raise PermissionError(errno.EPERM, "its log folder is not the platform's")
             _replace(logs, _checked(name), text.encode(), os.geteuid())
 
+    def read_log(self, folder: Path, name: str) -> str:
+        with storage_errors(folder), suppress(FileNotFoundError), _part(folder, "logs") as logs:
+            return _read(logs, _checked(name)).decode(errors="replace") if _is_file(logs, name) else ""
+        return ""
+
     def size(self, folder: Path) -> int:
         with (
             storage_errors(folder),
@@ -91,9 +96,24 @@ class DirectFolders:
             os.fsync(source)
             os.fsync(target)
 
+    def bring_back(self, trash: Path, folder: Path, uid: int) -> None:
+        with storage_errors(trash), suppress(FileNotFoundError), _parent(trash) as source:
+            if not _exists(source, trash.name):
+                return
+            self.prepare(trash, uid)  # first: its former uid may be another tenant's by now
+            move_back(trash, folder)
+
     def purge(self, trash: Path) -> None:
         with storage_errors(trash), suppress(FileNotFoundError), _parent(trash) as parent:
             _delete(parent, trash.name)
+
+
+def move_back(trash: Path, folder: Path) -> None:
+    """Out of the trash, in one rename; OSError where a folder that holds something is in its place."""
+    with _parent(trash) as source, _parent(folder, mode=0o711) as target:
+        os.rename(trash.name, folder.name, src_dir_fd=source, dst_dir_fd=target)
+        os.fsync(source)
+        os.fsync(target)
 
 
 @contextmanager

@@ -34,6 +34,17 @@ def save(tenant: Tenant, text: str) -> None:
     contained(write, None, what="last words are lost", tenant=tenant.slug)
 
 
+def read(tenant: Tenant) -> str:
+    """What was kept of the last failure; empty when nothing was, or it can't be read."""
+    kept = contained(
+        lambda: runtime_for(tenant.node).folders.read_log(tenant.folder, NAME),
+        "",
+        what="last words can't be read",
+        tenant=tenant.slug,
+    )
+    return _scrubbed(tenant, kept) if kept.strip() else ""
+
+
 def _scrubbed(tenant: Tenant, text: str) -> str:
     try:
         opened = secrets.reveal_all(tenant, actor=SYSTEM, why="remove secrets from log lines", left_behind=True)

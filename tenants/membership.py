@@ -12,7 +12,7 @@ from accounts.access import require_reach
 from accounts.grants import CHECKS, note
 from accounts.models import User
 from accounts.permissions import may_grant
-from tenants import offer
+from tenants import offer, tokens
 from tenants.access import deny, require, role_in
 from tenants.events import emit
 from tenants.models import Member, Tenant
@@ -62,9 +62,9 @@ def remove(*, actor: Actor, member: Member) -> None:
         audit(row, "member.remove", actor, email=fresh.user.email, role=fresh.role)
 
 
-def transfer(*, actor: Actor, tenant: Tenant, to: Member) -> None:
+def transfer(*, actor: Actor, tenant: Tenant, to: Member, revoke_tokens: bool = False) -> None:
     """Hand the tenant over: ``to`` becomes owner, and the owner who does it manager. Where a super-admin who is no
-    owner does it, every owner of before becomes manager.
+    owner does it, every owner of before becomes manager. ``revoke_tokens`` ends every access token.
 
     NotFound for somebody who is no member (any more), Conflict ``already_owner`` or ``user_inactive``.
     """
@@ -84,6 +84,9 @@ def transfer(*, actor: Actor, tenant: Tenant, to: Member) -> None:
         heir.save(update_fields=["role"])
         emit(row, "tenant.transfer", {"member": str(heir.public_id)})
         audit(row, "tenant.transfer", actor, email=heir.user.email)
+        if revoke_tokens and (count := tokens.revoke_all(row)):
+            emit(row, "token.revoke", {"count": count})
+            audit(row, "token.revoke", actor, count=count)
 
 
 def _check_heir(heir: Member) -> None:

@@ -20,6 +20,7 @@ from tenants.records import JobResult, UsageHour, UsageSource  # noqa: F401 - Dj
 from tenants.runtimes.base import Handle
 from tenants.states import (
     ACTIVE_RUN,
+    SILENT,
     Desired,
     Egress,
     Health,
@@ -173,6 +174,12 @@ class Tenant(models.Model):
     @property
     def trash(self) -> Path:
         return Path(settings.HOME) / "trash" / str(self.public_id)
+
+    @property
+    def seen_as(self) -> str:
+        """The status; of one that runs and does not answer, ``SILENT``."""
+        silent = self.status == Status.RUNNING and self.health == Health.FAILING
+        return SILENT if silent else self.status
 
     @property
     def agent_handle(self) -> Handle | None:

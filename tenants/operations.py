@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -9,7 +10,7 @@ from datetime import datetime
 from django.db import transaction
 from django.db.models import Max
 
-from tenants import secrets
+from tenants import last_words, secrets
 from tenants.access import can, deny, require
 from tenants.agents import agent_kind
 from tenants.models import Tenant
@@ -28,17 +29,29 @@ EXEC_TIMEOUT_S = 60.0
 MAX_TIMEOUT_S = 600.0
 EXEC_CAP = 1_048_576
 LEFT_OUT = "[... lines are left out here: the agent wrote more than is read at a time ...]\n"
+_TIME = re.compile(r"(?:-|\d{4}-\d\d-\d\dT[\d:.]+Z) ")
+GONE = "[the agent failed and was removed; these are its last lines before that]"
 MAX_ARGV, MAX_ARGUMENT = 64, 4_096
 
 
 def read_logs(*, actor: Actor, tenant: Tenant, tail: int = 100, times: bool = False) -> str:
-    """The last ``tail`` lines (1 to 1,000) that the agent printed, without its secrets; empty when there is none. With
-    ``times`` each begins with its time, or a hyphen, and a space."""
+    """The last ``tail`` lines (1 to 1,000) that the agent printed, without its secrets; of one that failed and is
+    gone, what it printed before. Empty when there is none. With ``times`` each begins with its time, or a hyphen, and
+    a space."""
     require(actor, "logs.read", tenant)
     if tenant.agent_handle is None:
-        return ""
+        return _last_words(tenant, tail, times=times)
     text = runtime_for(tenant.node).logs(tenant.agent_handle, tail=max(1, min(tail, MAX_TAIL)), times=times)
     return scrub(text, _opened(tenant, actor).values())
+
+
+def _last_words(tenant: Tenant, tail: int, *, times: bool = False) -> str:
+    """Of an agent that failed and was removed: what it printed before."""
+    lines = last_words.read(tenant).split("\n")[-max(1, min(tail, MAX_TAIL)) - 1 :]
+    if not any(lines):
+        return ""
+    told = [f"- {GONE}", *(line if _TIME.match(line) or not line else f"- {line}" for line in lines)]
+    return "\n".join(told if times else [_TIME.sub("", line) for line in told])
 
 
 def follow_logs(*, actor: Actor, tenant: Tenant, tail: int = 100, times: bool = False) -> Iterator[str]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db import models
 from django.db.models import Exists, OuterRef, Prefetch, Q, Subquery
 from django.db.models.functions import Now
 
-from tenants.states import Desired, RunStatus, Status
+from tenants.states import SILENT, Desired, Health, RunStatus, Status
 from zcplatform.lib import clock
 from zcplatform.lib.actors import Actor
 
@@ -17,6 +18,11 @@ from zcplatform.lib.actors import Actor
 class TenantQuerySet(models.QuerySet[Any]):
     def alive(self) -> TenantQuerySet:
         return self.exclude(status=Status.DELETED)
+
+    def seen_as(self, status: str) -> TenantQuerySet:
+        """Those that people are shown as this: see ``Tenant.seen_as``."""
+        silent = Q(status=Status.RUNNING, health=Health.FAILING)
+        return self.filter(silent) if status == SILENT else self.filter(status=status).exclude(silent)
 
     def ownerless(self) -> TenantQuerySet:
         """Those that had or were to have an owner, that no active user owns, and nobody is invited to own."""
@@ -30,9 +36,18 @@ class TenantQuerySet(models.QuerySet[Any]):
 
     def visible_to(self, actor: Actor) -> TenantQuerySet:
         """Those the actor is a member of; all for the platform, an operator and a super-admin."""
+        return self.all() if actor.unrestricted else self.alive().reached_by(actor)
+
+    def reached_by(self, actor: Actor) -> TenantQuerySet:
+        """The same, with the deleted ones that the actor was a member of."""
         if actor.unrestricted:
             return self.all()
-        return self.alive().filter(members__user_id=actor.user_id or 0, members__user__is_active=True)
+        return self.filter(members__user_id=actor.user_id or 0, members__user__is_active=True)
+
+    def in_trash(self) -> TenantQuerySet:
+        """Deleted ones that can be brought back: neither purged nor due to be."""
+        since = clock.now() - timedelta(days=settings.TRASH_DAYS)
+        return self.filter(status=Status.DELETED, purged_at__isnull=True, deleted_at__gt=since)
 
     def for_answer(self, actor: Actor) -> TenantQuerySet:
         """With what the API tells of a tenant: plan, node, configuration, active holds, the actor's role. Two queries,

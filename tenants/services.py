@@ -310,7 +310,7 @@ def pick_node(runtime: str) -> Node:
 
 
 def _insert(name: str, slug: str | None, **columns: Any) -> Tenant:
-    for candidate in [slug] if slug else _candidates(slug_from_name(name)):
+    for candidate in [slug] if slug else slugs_like(slug_from_name(name)):
         try:
             with transaction.atomic():
                 return Tenant.objects.create(name=name, slug=candidate, **columns)
@@ -321,7 +321,8 @@ def _insert(name: str, slug: str | None, **columns: Any) -> Tenant:
     raise Conflict(f"The slug “{candidate}” is taken.", type="slug_taken", field="slug") from taken
 
 
-def _candidates(slug: str) -> Iterable[str]:
+def slugs_like(slug: str) -> Iterable[str]:
+    """The slug itself, then with numbers: ``acme``, ``acme-2``, …"""
     for number in range(1, 100):
         candidate = slug if number == 1 else with_suffix(slug, number)
         try:

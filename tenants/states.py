@@ -27,6 +27,10 @@ class Status(models.TextChoices):
     DELETED = "deleted"
 
 
+SILENT = "not answering"
+"""What people are shown in the place of ``running`` where the agent fails its health check."""
+
+
 class Health(models.TextChoices):
     OK = "ok"
     FAILING = "failing"
@@ -90,7 +94,7 @@ ALLOWED: dict[Status, frozenset[Status]] = {
     Status.SUSPENDED: frozenset({Status.DEPLOYING, Status.STOPPED, Status.ERROR, Status.DELETING}),
     Status.ERROR: frozenset({Status.DEPLOYING, Status.RUNNING, Status.STOPPED, Status.SUSPENDED, Status.DELETING}),
     Status.DELETING: frozenset({Status.DELETED}),
-    Status.DELETED: frozenset(),
+    Status.DELETED: frozenset({Status.STOPPED, Status.SUSPENDED}),  # out of the trash
 }
 
 
@@ -105,6 +109,7 @@ class RunKind(models.TextChoices):
     REACTIVATE = "reactivate"
     ROTATE_SECRETS = "rotate-secrets"
     DEPROVISION = "deprovision"
+    UNDELETE = "undelete"
 
 
 class RunStatus(models.TextChoices):

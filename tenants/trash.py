@@ -1,4 +1,4 @@
-"""Folders of deleted tenants: kept for ``TRASH_DAYS``, then purged, once each."""
+"""Folders and secrets of deleted tenants: kept for ``TRASH_DAYS``, then purged, once each."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from django.conf import settings
 from django.db import transaction
 
 from audit.services import Target, record
+from tenants import secrets
 from tenants.models import Tenant
 from tenants.runtimes import runtime_for
 from tenants.states import Status
@@ -31,6 +32,8 @@ def purge_old() -> int:
 
 
 def _purge(tenant: Tenant) -> bool:
+    if not _is_still_there(tenant):
+        return False
     try:
         runtime_for(tenant.node).folders.purge(tenant.trash)
     except (ZCError, OSError) as error:
@@ -43,8 +46,16 @@ def _purge(tenant: Tenant) -> bool:
         # Purged by two at once is purged once: the one that comes second finds nothing to mark.
         mine = Tenant.objects.filter(pk=tenant.pk, purged_at__isnull=True).update(purged_at=clock.now())
         if mine:
+            secrets.remove(tenant, actor=SYSTEM)
             _record(tenant)
     return bool(mine)
+
+
+def _is_still_there(tenant: Tenant) -> bool:
+    """Under the row's lock: whoever brings the tenant back has done so by now, or finds it too old."""
+    with transaction.atomic():
+        rows = Tenant.objects.select_for_update().filter(pk=tenant.pk, status=Status.DELETED)
+        return rows.filter(purged_at__isnull=True).exists()
 
 
 def _record(tenant: Tenant, *, outcome: str = "ok", detail: dict[str, str] | None = None) -> None:

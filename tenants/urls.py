@@ -11,6 +11,7 @@ from tenants.pages import (
     channels,
     configuration,
     console,
+    deleted,
     invitations,
     listing,
     logs,
@@ -24,6 +25,8 @@ from tenants.pages import (
 
 urlpatterns = [
     path("tenants/", listing.tenants_view, name="tenants"),
+    path("deleted-tenants", deleted.deleted_view, name="deleted_tenants"),
+    path("deleted-tenants/<uuid:public_id>/undelete", deleted.undelete_view, name="undelete_tenant"),
     path("new-tenant", wizard.start_view, name="wizard"),
     path("runs/<uuid:public_id>", runs.run_view, name="run"),
     path("runs/<uuid:public_id>/live", runs.live_view, name="run_live"),
@@ -31,6 +34,7 @@ urlpatterns = [
     path("tenants/<str:slug>/", overview.overview_view, name="tenant_overview"),
     path("tenants/<str:slug>/state", overview.state_view, name="tenant_state"),
     path("tenants/<str:slug>/do/<slug:name>", acts.act_view, name="tenant_act"),
+    path("tenants/<str:slug>/setup/token", wizard.token_view, name="tenant_setup_token"),
     path("tenants/<str:slug>/setup/model", wizard.model_view, name="tenant_setup_model"),
     path("tenants/<str:slug>/setup/channels", wizard.channels_view, name="tenant_setup_channels"),
     path("tenants/<str:slug>/setup/review", wizard.review_view, name="tenant_setup_review"),

@@ -8,7 +8,7 @@ from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 
 from tenants.models import Tenant
-from tenants.states import Health, Reason, Status
+from tenants.states import SILENT, Health, Reason, Status
 from zcplatform.lib import clock
 
 MINUTE = timedelta(minutes=1)
@@ -55,6 +55,8 @@ def headline(tenant: Tenant) -> str:
     text = _(_HEADLINES[Status(tenant.status)])
     if tenant.status == Status.RUNNING and tenant.running_since:
         text = _("Running for %(span)s") % {"span": _since(tenant.running_since)}
+    if tenant.seen_as == SILENT and tenant.health_at:
+        return _("Running, and has not answered for %(span)s") % {"span": _since(tenant.health_at)}
     if tenant.status == Status.DELETED and tenant.deleted_at:
         text += f" {ago(tenant.deleted_at)}"
     return f"{text}: {why}" if (why := reason(tenant)) else text

@@ -51,14 +51,27 @@ class ReactivateForm(VerbForm):
 
 
 class ResizeForm(VerbForm):
+    """Begins with the present plan, so that who only looks changes nothing."""
+
     plan = forms.ModelChoiceField(Plan.objects.order_by("memory_limit_mb", "name"), empty_label=None)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if len({tenant.plan_id for tenant in self.tenants}) == 1:
+            self.initial["plan"] = self.tenants[0].plan_id
+
+    def clean_plan(self) -> Plan:
+        plan: Plan = self.cleaned_data["plan"]
+        if all(tenant.plan_id == plan.pk for tenant in self.tenants):
+            raise forms.ValidationError(_("This is its plan already; nothing was changed."))
+        return plan
 
 
 class DeleteForm(VerbForm):
     typed = forms.CharField(
         max_length=100, widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"})
     )
-    purge = forms.BooleanField(required=False, label="Delete the folder at once instead of keeping it in the trash")
+    purge = forms.BooleanField(required=False, label="Delete the folder and the keys at once: it can't be brought back")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -158,10 +171,10 @@ _VERBS = (
         asks=True,
         danger=True,
         notes=(
-            "Lost: the agent and its address, every access token, every stored key and channel secret.",
-            f"Kept: the audit; its runs for {settings.HISTORY_DAYS} days, the agent's folder in the trash for "
-            f"{settings.TRASH_DAYS}.",
-            "The slug, the port and the slot are free for others afterwards.",
+            "Lost: the agent and its address, and every access token.",
+            f"Kept for {settings.TRASH_DAYS} days, to be brought back: folder, settings, stored keys, members.",
+            f"The audit stays, and its runs for {settings.HISTORY_DAYS} days. The slug, the port and the slot are free for "
+            "others afterwards.",
         ),
     ),
 )

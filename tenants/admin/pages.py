@@ -11,6 +11,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from audit import words as audit_words
 from audit.actions import ACTIONS
 from audit.models import AuditEntry
+from audit.words import ROUTINE
 from tenants import operations, words
 from tenants.admin.actions import VERBS, offered
 from tenants.admin.channels import rows_of
@@ -81,7 +82,7 @@ def _belongings(tenant: Tenant) -> dict[str, Any]:
 
 
 def _history(tenant: Tenant, runs: list[Run]) -> dict[str, Any]:
-    entries = list(AuditEntry.objects.filter(tenant_id=str(tenant.public_id)).order_by("-id")[:LAST])
+    entries = list(AuditEntry.objects.filter(tenant_id=str(tenant.public_id)).exclude(**ROUTINE).order_by("-id")[:LAST])
     return {
         "run": runs[0] if runs else None,
         "lines": timeline(runs[0]) if runs else [],

@@ -72,7 +72,7 @@ class TenantAdmin(ReadOnlyAdmin):
 
     @admin.display(description="Status", ordering="status")
     def state(self, tenant: Tenant) -> str:
-        return render_to_string("_status_pill.html", {"status": tenant.status})
+        return render_to_string("_status_pill.html", {"status": tenant.seen_as})
 
     @admin.display(description="Reason", ordering="reason")
     def why(self, tenant: Tenant) -> str:

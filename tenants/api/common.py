@@ -29,6 +29,17 @@ def find(request: HttpRequest, tenant_id: UUID, ability: str) -> Tenant:
     return tenant
 
 
+def find_deleted(request: HttpRequest, tenant_id: UUID, ability: str) -> Tenant:
+    """The same, with deleted tenants among them."""
+    actor = actor_of(request)
+    tenant = Tenant.objects.reached_by(actor).filter(public_id=tenant_id).first()
+    if tenant is None:
+        unseen = Tenant.objects.filter(public_id=tenant_id).first()
+        deny(NotFound(), actor=actor, ability=ability, tenant=unseen)
+    require(actor, ability, tenant)
+    return tenant
+
+
 def again(request: HttpRequest, tenant: Tenant) -> Tenant:
     """The tenant as it is after the change; one that its actor can't see any more is shown as it was."""
     actor = actor_of(request)

@@ -15,7 +15,7 @@ from accounts.auth import actor_of
 from accounts.writes import idempotent
 from tenants import membership, services
 from tenants.api.common import accepted, again, changed, find
-from tenants.api.schemas import RUN, ChangeOut, RunOut, TenantOut
+from tenants.api.schemas import RUN, ChangeOut, RunOut, TenantOut, Yes
 from tenants.models import Member, Run
 from tenants.states import HoldKind
 from zcplatform.lib.apidocs import about
@@ -49,6 +49,7 @@ class TransferIn(In):
     """Who becomes owner."""
 
     member: Id = Field(description="The id of a member of this tenant.")
+    revoke_tokens: Yes = Field(False, description="Whether every access token made before ends.")
 
 
 class RotatedOut(ChangeOut):
@@ -175,7 +176,8 @@ def transfer(request: HttpRequest, tenant_id: UUID, payload: TransferIn) -> Any:
     """The member becomes owner, and you manager. A super-admin who is no owner replaces all owners."""
     tenant = find(request, tenant_id, "tenant.transfer")
     stepup.require(request, "tenant.elsewhere")
-    membership.transfer(actor=actor_of(request), tenant=tenant, to=_member(tenant.pk, payload.member))
+    to = _member(tenant.pk, payload.member)
+    membership.transfer(actor=actor_of(request), tenant=tenant, to=to, revoke_tokens=payload.revoke_tokens)
     return again(request, tenant)
 
 

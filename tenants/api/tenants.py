@@ -15,13 +15,14 @@ from accounts.auth import actor_of
 from accounts.grants import note
 from accounts.writes import idempotent
 from tenants import services
-from tenants.api.common import accepted, again, changed, find, given
+from tenants.api.common import accepted, again, changed, find, find_deleted, given
 from tenants.api.config import ConfigFields, config_values
 from tenants.api.schemas import RUN, ChangeOut, RunOut, TenantOut, Yes
 from tenants.configuration import ConfigInput
 from tenants.models import Tenant
 from tenants.states import ACTIVE_RUN, Desired, Health, Reason
 from tenants.states import Status as TenantStatus
+from tenants.undelete import undelete
 from zcplatform.lib.apidocs import about
 from zcplatform.lib.paging import paginate
 from zcplatform.lib.redact import scrub
@@ -96,10 +97,12 @@ class StatusOut(Out):
 
 @router.get("", response=Page[TenantOut], summary="List tenants", openapi_extra=about())
 def list_tenants(request: HttpRequest, query: Query[TenantQuery]) -> Any:
-    """Those you are a member of; super-admins see all. Sorted by `created_at`, `name` or `slug`. Deleted ones are
-    listed for super-admins who ask for `status=deleted`."""
+    """Those you are a member of; super-admins see all. Sorted by `created_at`, `name` or `slug`. With
+    `status=deleted`, those that you were a member of and that can still be brought back; for super-admins all."""
     actor = actor_of(request)
     rows = Tenant.objects.visible_to(actor).for_answer(actor)
+    if query.status == TenantStatus.DELETED and not actor.unrestricted:
+        rows = Tenant.objects.reached_by(actor).in_trash().for_answer(actor)
     rows = rows.filter(status=query.status) if query.status else rows.exclude(status=TenantStatus.DELETED)
     if query.plan is not None:
         rows = rows.filter(plan__slug=query.plan)
@@ -182,6 +185,26 @@ def delete_tenant(request: HttpRequest, tenant_id: UUID, response: HttpResponse,
     tenant = find(request, tenant_id, "tenant.delete")
     stepup.require(request, "tenant.gone")
     return accepted(response, services.delete(actor=actor_of(request), tenant=tenant, purge=purge))
+
+
+@router.post(
+    "/{tenant_id}/undelete",
+    response={202: TenantMade},
+    summary="Bring a deleted tenant back",
+    openapi_extra=about(
+        404, status=202, types={403: "forbidden, signup_limit", 409: "not_deleted, purged, slug_taken"}
+    ),
+)
+@idempotent
+def undelete_tenant(request: HttpRequest, tenant_id: UUID, response: HttpResponse) -> Any:
+    """While the trash keeps it: with its folder, configuration, secrets and members, stopped, its channels off until
+    they are switched on again, its access tokens revoked and a new one in this answer. The slug has a number where
+    the old one is taken by now."""
+    tenant = find_deleted(request, tenant_id, "tenant.undelete")
+    back = undelete(actor=actor_of(request), tenant=tenant)
+    response["Location"] = f"/api/runs/{back.run.public_id}"
+    shown = {"tenant": again(request, back.tenant), "access_token": back.access_token.reveal(), "run": back.run}
+    return Status(202, shown)
 
 
 @router.get("/{tenant_id}/status", response=StatusOut, summary="A tenant's status", openapi_extra=about(404))

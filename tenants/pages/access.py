@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 
+from accounts import once
 from accounts.idempotency import fingerprint_of, run_once
 from tenants import access_tokens, services
 from tenants.admin.site import telling
@@ -25,21 +26,23 @@ from zcplatform.lib.redact import SecretStr
 
 @tenant_page("tokens.manage", "GET", "HEAD", "POST")
 def access_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpResponse:
-    """GET the list; POST makes a token once, however often the form is sent, and shows it on the answer alone."""
+    """GET the list, with a token that was just made; POST makes one, once, however often the form is sent."""
     form = TokenForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         if step := to_step_up(request, address(tenant, "access")):
             return step
         with telling(request):
             if token := _made(tenant, viewer, form.cleaned_data):
-                return page(request, tenant, viewer, token, form=form)
-            messages.warning(request, _("This form was sent before: the token is made, and is not shown again."))
+                once.keep(request, f"token:{tenant.public_id}", token)
+            else:
+                messages.warning(request, _("This form was sent before: the token is made, and is not shown again."))
         return redirect(address(tenant, "access"))
-    return page(request, tenant, viewer, "", form=form)
+    return page(request, tenant, viewer, form=form)
 
 
-def page(request: HttpRequest, tenant: Tenant, viewer: Viewer, token: str, **context: Any) -> HttpResponse:
-    """The list, with ``token`` in clear when one was just made."""
+def page(request: HttpRequest, tenant: Tenant, viewer: Viewer, **context: Any) -> HttpResponse:
+    """The list, with the token in clear that was just made."""
+    token = once.take(request, f"token:{tenant.public_id}")
     rows = live().filter(tenant=tenant).order_by("pk")
     context |= {"tokens": rows, "token": token, "key": uuid4().hex}
     answer = show(request, "access.html", tenant, viewer, "access", **context)
@@ -75,13 +78,13 @@ def revoke_view(request: HttpRequest, tenant: Tenant, viewer: Viewer, token: UUI
 
 @tenant_page("secrets.rotate", "GET", "HEAD", "POST")
 def rotate_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpResponse:
-    """GET asks; POST revokes every token and shows the new one."""
+    """GET asks; POST revokes every token and leads to the page that shows the new one."""
     if step := to_step_up(request, address(tenant, "rotate")):
         return step
     if request.method == "POST":
         with telling(request):
             rotated = services.rotate_secrets(actor=viewer.actor, tenant=tenant)
-            return page(request, tenant, viewer, rotated.access_token.reveal(), form=TokenForm(), run_of=rotated.run)
+            once.keep(request, f"token:{tenant.public_id}", rotated.access_token.reveal())
         return redirect(address(tenant, "access"))
     return confirm(
         request,

@@ -29,7 +29,10 @@ NAMES: words.Names = {
 def audit_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpResponse:
     """The newest first, fifty a page."""
     rows = page_of(AuditEntry.objects.filter(tenant_id=str(tenant.public_id)), request, key="id", descending=True)
-    lines = [(entry, ACTIONS.get(entry.action, entry.action), told(entry), words.who(entry)) for entry in rows]
+    lines = [
+        (entry, ACTIONS.get(entry.action, entry.action), told(entry) if count == 1 else "", words.who(entry), count)
+        for entry, count in words.together(rows)
+    ]
     return show(request, "audit.html", tenant, viewer, "audit", rows=rows, lines=lines)
 
 

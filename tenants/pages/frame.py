@@ -20,6 +20,7 @@ from django.utils.translation import gettext_lazy
 from accounts import stepup
 from accounts.auth import origin_of
 from accounts.models import Role
+from accounts.pages import to_login
 from accounts.permissions import ABILITIES, ROLES, SUPER_ADMIN_ONLY, abilities_of
 from tenants import words
 from tenants.access import deny, role_in
@@ -72,14 +73,21 @@ def actor_of(request: HttpRequest) -> Actor:
     return request.user.as_actor(**origin_of(request))  # type: ignore[union-attr]
 
 
+def is_part(request: HttpRequest) -> bool:
+    """Whether a page asks for a part of itself: another page must not be painted into it."""
+    return "HX-Request" in request.headers
+
+
 def signed_in(*methods: str) -> Callable[[View], View]:
-    """A page for whoever is logged in; everybody else is sent to the login and comes back."""
+    """A page for whoever is logged in; everybody else is sent to the login and comes back. A part of a page is 401."""
 
     def wrap(view: View) -> View:
         @wraps(view)
         def inner(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
             if not request.user.is_authenticated:
-                return redirect(f"/login?{urlencode({'next': request.get_full_path()})}")
+                if is_part(request):
+                    return HttpResponse(status=401)
+                return to_login(request, can_be_opened="GET" in methods)
             if request.method not in methods:
                 return HttpResponseNotAllowed(methods)
             return view(request, *args, **kwargs)
@@ -116,6 +124,18 @@ def look(request: HttpRequest, slug: str) -> tuple[Tenant, Viewer]:
     if tenant is None:
         raise NotFound
     return tenant, Viewer(actor, role_in(actor, tenant) or "")
+
+
+def look_back(request: HttpRequest, slug: str) -> tuple[Tenant, Viewer]:
+    """The tenant with the public id that the query names, deleted ones included, and who looks at it or could look
+    until it was deleted. NotFound, also for a stranger."""
+    with suppress(ValueError):
+        rows = Tenant.objects.filter(public_id=UUID(request.GET.get("id", "")), slug=slug)
+        tenant, actor = rows.select_related("plan", "node", "config").first(), actor_of(request)
+        role = role_in(actor, tenant) or "" if tenant else ""
+        if tenant and (role or actor.unrestricted):
+            return tenant, Viewer(actor, role)
+    raise NotFound
 
 
 def forbidden(request: HttpRequest, tenant: Tenant, viewer: Viewer, ability: str) -> HttpResponse:

@@ -15,7 +15,7 @@ from tenants.pages.bars import Bar, bar_of
 from tenants.pages.frame import actor_of, signed_in
 from tenants.pages.paging import page_of
 from tenants.routing import router
-from tenants.states import Status
+from tenants.states import SILENT, Status
 from zcplatform.lib.actors import Actor
 
 
@@ -42,7 +42,7 @@ def tenants_view(request: HttpRequest) -> HttpResponse:
         "lines": lines_of(rows.items),
         "asked": asked,
         "filtered": any(asked.values()),
-        "statuses": [status for status in Status.values if status != Status.DELETED],
+        "statuses": [*(status for status in Status.values if status != Status.DELETED), SILENT],
         "plans": Plan.objects.order_by("memory_limit_mb", "name").values_list("slug", "name"),
         "may_create": may_create(actor),
     }
@@ -54,7 +54,7 @@ def chosen(actor: Actor, asked: dict[str, str]) -> QuerySet[Tenant]:
     if asked["q"]:
         rows = rows.filter(Q(slug__icontains=asked["q"]) | Q(name__icontains=asked["q"]))
     if asked["status"]:
-        rows = rows.filter(status=asked["status"])
+        rows = rows.seen_as(asked["status"])
     return rows.filter(plan__slug=asked["plan"]) if asked["plan"] else rows
 
 

@@ -15,8 +15,9 @@ from tenants.admin.configuration import told_key
 from tenants.agents import agent_kind
 from tenants.models import Tenant
 from tenants.pages.bars import Bar, bar_of
-from tenants.pages.frame import Viewer, head, show, tenant_page
+from tenants.pages.frame import Viewer, forbidden, head, look, look_back, show, signed_in, tenant_page
 from tenants.providers import PROVIDERS
+from tenants.states import Status
 from zcplatform.lib.errors import InvalidField
 
 LAST = 6
@@ -40,10 +41,15 @@ def overview_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpR
     return show(request, "overview.html", tenant, viewer, "overview", **context)
 
 
-@tenant_page("tenant.view")
-def state_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpResponse:
-    """The head alone, as it is now: what an open page asks for again and again."""
-    return render(request, "tenants/pages/_head.html", head(tenant, viewer))
+@signed_in("GET", "HEAD")
+def state_view(request: HttpRequest, slug: str) -> HttpResponse:
+    """The head alone, as it is now: what an open page asks for again and again. ``id`` says of which tenant, since
+    another one may bear the slug by now; of one that was deleted the answer is the last that is asked for."""
+    tenant, viewer = look_back(request, slug) if "id" in request.GET else look(request, slug)
+    if "tenant.view" not in viewer.abilities:
+        return forbidden(request, tenant, viewer, "tenant.view")
+    gone = tenant.status == Status.DELETED
+    return render(request, "tenants/pages/_head.html", {**head(tenant, viewer), "gone": gone})
 
 
 def bars(tenant: Tenant) -> list[Bar]:
@@ -51,7 +57,8 @@ def bars(tenant: Tenant) -> list[Bar]:
 
 
 def last_entries(tenant: Tenant) -> list[tuple[AuditEntry, str, str]]:
-    rows = AuditEntry.objects.filter(tenant_id=str(tenant.public_id)).order_by("-id")[:LAST]
+    """What people and the platform did; that it read a secret, as it does for each start and log line, is no change."""
+    rows = AuditEntry.objects.filter(tenant_id=str(tenant.public_id)).exclude(**words.ROUTINE).order_by("-id")[:LAST]
     return [(entry, ACTIONS.get(entry.action, entry.action), words.who(entry)) for entry in rows]
 
 

@@ -16,6 +16,7 @@ from tenants.admin.site import refused_in
 from tenants.models import Tenant
 from tenants.pages.frame import Viewer, address, show, tenant_page, to_step_up
 from tenants.pages.members import find
+from tenants.tokens import live
 
 
 class RenameForm(forms.Form):
@@ -31,6 +32,9 @@ class TransferForm(forms.Form):
     """To whom, and the typed name: the giver can't take it back."""
 
     to = forms.ChoiceField(label=gettext_lazy("New owner"))
+    revoke_tokens = forms.BooleanField(
+        required=False, label=gettext_lazy("Revoke every access token, so that nobody from before can chat by one")
+    )
     typed = forms.CharField(
         max_length=100, widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"})
     )
@@ -39,7 +43,7 @@ class TransferForm(forms.Form):
         super().__init__(data)
         rows = tenant.members.filter(user__is_active=True).exclude(role="owner").select_related("user")
         self.heirs = [(str(row.public_id), f"{row.user.email} ({row.role})") for row in rows.order_by("user__email")]
-        self.fields["to"].choices = self.heirs  # type: ignore[attr-defined]
+        self.fields["to"].choices = [("", _("Choose a member")), *self.heirs]  # type: ignore[attr-defined]
         self.slug = tenant.slug
         self.fields["typed"].label = _("Type “%(name)s” to go on") % {"name": tenant.slug}
 
@@ -91,6 +95,7 @@ def transfer_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpR
         "notes": [
             _("The new owner may do everything, deleting it included."),
             _("You become manager, and can't take it back.") if mine else _("Every owner of now becomes manager."),
+            *_tokens_that_stay(tenant),
         ],
         "button": _("Hand over"),
         "danger": True,
@@ -101,9 +106,17 @@ def transfer_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpR
     return asked(request, tenant, viewer, "members", **context)
 
 
+def _tokens_that_stay(tenant: Tenant) -> list[str]:
+    """Who made the access tokens that go on working."""
+    makers = sorted(set(live().filter(tenant=tenant).values_list("created_by", flat=True)))
+    text = _("Access tokens go on working unless they are revoked; they were made by %(makers)s.")
+    return [text % {"makers": ", ".join(makers[:5])}] if makers else []
+
+
 def _handed_over(request: HttpRequest, tenant: Tenant, viewer: Viewer, form: TransferForm) -> HttpResponse:
     heir = find(tenant, form.cleaned_data["to"])
-    membership.transfer(actor=viewer.actor, tenant=tenant, to=heir)
+    revoke = form.cleaned_data["revoke_tokens"]
+    membership.transfer(actor=viewer.actor, tenant=tenant, to=heir, revoke_tokens=revoke)
     messages.success(request, _("%(email)s is the owner now.") % {"email": heir.user.email})
     return redirect(address(tenant, "members"))
 

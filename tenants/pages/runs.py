@@ -33,6 +33,7 @@ AGAIN: dict[str, str] = {
     RunKind.REACTIVATE: "deploy",
     RunKind.ROTATE_SECRETS: "deploy",
     RunKind.DEPROVISION: "delete",
+    RunKind.UNDELETE: "deploy",
 }
 """By which act a failed run is tried again."""
 

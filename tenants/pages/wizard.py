@@ -18,6 +18,7 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from accounts import once
 from accounts.idempotency import fingerprint_of, run_once
 from tenants import configuration, offer, services
 from tenants.admin.channels import rows_of
@@ -60,8 +61,8 @@ class StartForm(forms.Form):
     )
     key = forms.CharField(widget=forms.HiddenInput, max_length=64)
 
-    def __init__(self, data: Any, *, actor: Actor) -> None:
-        super().__init__(data, initial={"key": uuid4().hex})
+    def __init__(self, data: Any, *, actor: Actor, key: str) -> None:
+        super().__init__(data, initial={"key": key[:64]})
         self.fields["plan"].choices = _plans(actor)  # type: ignore[attr-defined]
         self.fields["agent"].choices = [(k.name, f"{k.label}, {_from_mb(k.min_memory_mb)}") for k in _agents(actor)]  # type: ignore[attr-defined]
         runtimes = _runtimes(actor)
@@ -108,11 +109,13 @@ def _runtimes(actor: Actor) -> list[str]:
 
 @signed_in("GET", "HEAD", "POST")
 def start_view(request: HttpRequest) -> HttpResponse:
-    """GET the first step; POST makes the draft once and shows its token on the one page that ever does."""
+    """GET the first step; POST makes the draft once and leads to the one page that ever shows its token."""
     actor = actor_of(request)
     if not may_create(actor):
         return render(request, "tenants/pages/may_not_create.html", status=403)
-    form = StartForm(request.POST or None, actor=actor)
+    if request.method != "POST" and not request.GET.get("key"):
+        return redirect(f"{request.path}?key={uuid4().hex}")  # one for each wizard, also for who comes back to its form
+    form = StartForm(request.POST or None, actor=actor, key=request.GET.get("key", ""))
     if request.method == "POST" and form.is_valid():
         with refused_in(form):
             return _created(request, form)
@@ -154,10 +157,15 @@ def _created(request: HttpRequest, form: StartForm) -> HttpResponse:
     if again:
         messages.warning(request, _("This form was sent before: the draft is made, and its token is not shown again."))
         return redirect("tenant_setup_model", body["slug"])
-    context = {"tenant": made[0].tenant, "token": made[0].access_token.reveal(), "steps": steps(1)}
-    answer = render(request, "tenants/pages/wizard_token.html", context)
-    answer["Cache-Control"] = "no-store, private"
-    return answer
+    once.keep(request, f"token:{made[0].tenant.public_id}", made[0].access_token.reveal())
+    return redirect("tenant_setup_token", body["slug"])
+
+
+@tenant_page("tokens.manage", "GET")
+def token_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpResponse:
+    """The first access token, to whoever made the tenant just now; whoever comes back is told where to make another."""
+    context = {"tenant": tenant, "token": once.take(request, f"token:{tenant.public_id}"), "steps": steps(1)}
+    return render(request, "tenants/pages/wizard_token.html", context)
 
 
 @tenant_page("config.update", "GET", "HEAD", "POST")

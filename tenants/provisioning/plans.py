@@ -23,6 +23,7 @@ _STEPS: dict[str, tuple[Step, ...]] = {
     RunKind.STOP: steps.HALT,
     RunKind.SUSPEND: steps.HALT,
     RunKind.DEPROVISION: steps.DEPROVISION,
+    RunKind.UNDELETE: steps.UNDELETE,
 }
 _TOUCHES_AGENT = "retire_stale"
 

@@ -62,6 +62,7 @@ def _check_plan(tenant: Tenant) -> None:
 def prepare_folders(ctx: Context) -> None:
     ctx.check()
     folders, tenant = _runtime(ctx.subject).folders, ctx.subject
+    folders.bring_back(tenant.trash, tenant.folder, tenant.uid)  # of one that was deleted, and is so no more
     _in_spite_of_the_agent(ctx, lambda: folders.prepare(tenant.folder, tenant.uid))
 
 
@@ -337,7 +338,8 @@ def free_slot(ctx: Context) -> None:
     """The last write: only now may somebody else get the port, the uid and the slug."""
     tenant = ctx.subject
     with ctx.writing():
-        secrets.remove(tenant, actor=SYSTEM)
+        # With the folder the trash keeps the sealed secrets, but none that only a living agent needs.
+        secrets.remove(tenant, actor=SYSTEM, name=None if tenant.purged_at else "agent_token")
         allocation.release(tenant)
         set_status(tenant, Status.DELETED)
         save(tenant, deleted_at=clock.now(), health=Health.UNKNOWN, running_since=None, config_hash="")
@@ -374,6 +376,12 @@ HALT = (Step("withdraw_route", withdraw_route), Step("stop", stop), Step("mark_s
 RESTART = (Step("withdraw_route", withdraw_route), Step("stop", stop), *CONVERGE)
 
 ROTATE_SECRETS = (Step("rotate_agent_token", rotate_agent_token), *CONVERGE)
+
+UNDELETE = (
+    Step("reserve_slot", reserve_slot),
+    Step("prepare_folders", prepare_folders),
+    Step("mark_stopped", mark_stopped),
+)
 
 DEPROVISION = (
     Step("revoke_tokens", revoke_tokens),

@@ -210,12 +210,18 @@ class FolderKeeper(Protocol):
         """Replace the file ``name`` in ``logs/`` by ``text``; without such a folder nothing happens. RunFailed
         ``folder_failed`` when the folder is not the platform's alone."""
 
+    def read_log(self, folder: Path, name: str) -> str:
+        """What ``write_log`` wrote, at most 1 MB; empty when there is none."""
+
     def size(self, folder: Path) -> int:
         """Bytes that the folder takes on the disk, each entry 4 KiB at least; 0 when there is none. What a tenant
         moves about while it is counted may be missing from it."""
 
     def archive(self, folder: Path, trash: Path) -> None:
         """Move the folder to ``trash`` by rename; already gone counts as done."""
+
+    def bring_back(self, trash: Path, folder: Path, uid: int) -> None:
+        """Give an archived folder to ``uid`` and move it back; nothing to do where none was archived."""
 
     def purge(self, trash: Path) -> None:
         """Delete an archived folder for good; already gone counts as done."""

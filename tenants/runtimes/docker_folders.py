@@ -14,7 +14,7 @@ from uuid import UUID
 
 from django.conf import settings
 
-from tenants.folders import DirectFolders, storage_errors
+from tenants.folders import DirectFolders, move_back, storage_errors
 from tenants.runtimes import folder_script
 from tenants.runtimes.docker_engine import Engine
 from tenants.runtimes.docker_helper import Helper, run_helper, script_of
@@ -59,11 +59,20 @@ class HelperFolders:
     def write_log(self, folder: Path, name: str, text: str) -> None:
         DirectFolders().write_log(folder, name, text)
 
+    def read_log(self, folder: Path, name: str) -> str:
+        return DirectFolders().read_log(folder, name)
+
     def size(self, folder: Path) -> int:
         return int(self._helper("size", folder, NOBODY)) if folder.is_dir() else 0
 
     def archive(self, folder: Path, trash: Path) -> None:
         DirectFolders().archive(folder, trash)
+
+    def bring_back(self, trash: Path, folder: Path, uid: int) -> None:
+        if trash.is_dir():
+            self.prepare(trash, uid)  # first: its former uid may be another tenant's by now
+            with storage_errors(trash):
+                move_back(trash, folder)
 
     def purge(self, trash: Path) -> None:
         if not trash.is_dir():

@@ -30,6 +30,7 @@ POST   /tenants                                               401  403  403  403
 GET    /tenants/{tenant_id}                                   401  404  200  200  200  200  200  200  401  401
 PATCH  /tenants/{tenant_id}                                   401  404  403  403  200  200  200  403  401  401
 DELETE /tenants/{tenant_id}                                   401  404  403  403  403  202  202  403  401  401
+POST   /tenants/{tenant_id}/undelete                          401  404  403  403  403  409  409  403  401  401
 GET    /tenants/{tenant_id}/status                            401  404  200  200  200  200  200  200  401  401
 POST   /tenants/{tenant_id}/deploy                            401  404  403  403  202  202  202  403  401  401
 POST   /tenants/{tenant_id}/start                             401  404  403  403  202  202  202  403  401  401

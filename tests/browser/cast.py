@@ -143,8 +143,10 @@ def pages(ids: dict[str, Any]) -> dict[str, str]:
     return {
         "dashboard": "/",
         "tenants": "/tenants/",
+        "tenants-deleted": "/deleted-tenants",
         "tenants-none-match": "/tenants/?q=nobody",
         "new-tenant": "/new-tenant",
+        "setup-token": "/tenants/umbrella/setup/token",
         "setup-model": "/tenants/umbrella/setup/model",
         "setup-channels": "/tenants/umbrella/setup/channels",
         "setup-review": "/tenants/umbrella/setup/review",

@@ -51,8 +51,8 @@ def log_in(browser: Browser, link: str) -> Any:
         return opened.storage_state()
 
 
-# A status that was meant, in Chromium's words and in htmx's; and other tests' networks, which come and go on a machine.
-LEFT_OUT = ("server responded with a status of 4", "Response Status Error Code 4", "net::ERR_NETWORK_CHANGED")
+# A status that was meant, in Chromium's words; and other tests' networks, which come and go on a machine.
+LEFT_OUT = ("server responded with a status of 4", "net::ERR_NETWORK_CHANGED")
 
 
 class Watched:

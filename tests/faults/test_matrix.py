@@ -19,6 +19,7 @@ from tenants.provisioning import procedure, runner
 from tenants.provisioning.plans import PROCEDURE
 from tenants.provisioning.runner import execute
 from tenants.states import Desired, RunKind, RunStatus, Status
+from tenants.undelete import undelete
 from tests import processes
 from tests.architecture import ROOT
 from tests.faults.cells import HALTED, Cell, all_cells, chosen, pairs, seed
@@ -36,6 +37,7 @@ BEFORE = {
 AFTER = {
     RunKind.STOP: Status.STOPPED,
     RunKind.SUSPEND: Status.SUSPENDED,
+    RunKind.UNDELETE: Status.STOPPED,
     RunKind.DEPROVISION: Status.DELETED,
     HALTED: Status.STOPPED,
 }
@@ -49,6 +51,9 @@ def arranged(world: World, cell: Cell) -> Run:
         tenant = world.arrange(Status.STOPPED)
         world.drive(services.suspend(actor=OPERATOR, tenant=tenant))
         return services.reactivate(actor=OPERATOR, tenant=world.fresh())
+    if cell.kind == RunKind.UNDELETE:
+        world.drive(services.delete(actor=OPERATOR, tenant=world.arrange(Status.RUNNING)))
+        return undelete(actor=OPERATOR, tenant=world.fresh()).run
     if cell.kind == RunKind.REACTIVATE:
         world.arrange(Status.RUNNING)
     tenant = world.arrange(BEFORE.get(cell.kind, Status.RUNNING))

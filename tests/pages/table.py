@@ -28,6 +28,7 @@ READS = {
     "alert_rules": "alerts.manage",
     "alert_rule_add": "alerts.manage",
     "notifiers": "alerts.manage",
+    "setup_token": "tokens.manage",
     "setup_model": "config.update",
     "setup_channels": "channels.update",
     "setup_review": "tenant.deploy",

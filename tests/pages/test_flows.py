@@ -21,16 +21,17 @@ def told(answer):
 
 def fields(client, path):
     """The hidden fields of the page's form, as a browser would send them."""
-    return dict(re.findall(r'name="(key)" value="([^"]+)"', client.get(path).content.decode()))
+    return dict(re.findall(r'name="(key)" value="([^"]+)"', client.get(path, follow=True).content.decode()))
 
 
 def test_the_wizard_makes_a_draft_and_shows_its_token_once(stage):
     boss = browser(stage.people["super-admin"])
     data = {"name": "Wayne", "plan": "pro", "agent": "demo", "runtime": "fake", **fields(boss, "/new-tenant")}
-    made = boss.post("/new-tenant", data)
+    made = boss.post("/new-tenant", data, follow=True)
     tenant = Tenant.objects.get(slug="wayne")
     assert tenant.status == Status.DRAFT
-    assert 'id="new-token">' in made.content.decode()
+    assert 'id="new-token">zct_' in made.content.decode()
+    assert "zct_" not in boss.get("/tenants/wayne/setup/token").content.decode()
     again = boss.post("/new-tenant", data, follow=True)
     assert Tenant.objects.filter(name="Wayne").count() == 1
     assert again.redirect_chain[-1][0] == "/tenants/wayne/setup/model"

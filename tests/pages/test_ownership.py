@@ -112,3 +112,25 @@ def test_whoever_enrolled_shows_the_second_factor_first(stage, name):
     for answer in (owner.get(path), owner.post(path, {"to": str(heir.public_id), "typed": "acme"})):
         assert answer["Location"].startswith("/login/again?next=")
     assert stage.tenant.members.get(pk=heir.pk).role == "manager"
+
+
+def test_the_first_token_is_shown_with_its_maker_and_ended_with_the_hand_over_when_asked(stage):
+    owner, heir = browser(stage.people["owner"]), stage.tenant.members.get(role="manager")
+    maker = stage.token.created_by
+    assert maker
+    assert f'<td class="less person">{maker}</td>' in owner.get(table.of(stage.tenant, "access")).content.decode()
+    path = table.of(stage.tenant, "transfer")
+    assert f"they were made by {maker}." in owner.get(path).content.decode()
+    owner.post(path, {"to": str(heir.public_id), "typed": "acme", "revoke_tokens": "on"})
+    stage.token.refresh_from_db()
+    assert stage.token.revoked_at is not None
+    heir.refresh_from_db()
+    assert heir.role == "owner"
+    assert AuditEntry.objects.filter(action="token.revoke", actor_email=stage.people["owner"].email).exists()
+
+
+def test_a_hand_over_by_itself_leaves_the_tokens_alone(stage):
+    owner, heir = browser(stage.people["owner"]), stage.tenant.members.get(role="manager")
+    owner.post(table.of(stage.tenant, "transfer"), {"to": str(heir.public_id), "typed": "acme"})
+    stage.token.refresh_from_db()
+    assert stage.token.revoked_at is None

@@ -22,7 +22,7 @@ BOSS = {
     "/admin/": 22,
     "/tenants/": 6,
     "/tenants/?status=error&q=t": 6,
-    "/new-tenant": 4,
+    "/new-tenant?key=1": 4,
     "/tenants/t-0001/": 13,
     "/tenants/t-0001/configuration": 8,
     "/tenants/t-0001/configuration/history": 6,

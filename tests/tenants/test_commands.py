@@ -363,7 +363,7 @@ def test_deprovision_asks_for_the_typed_name(world, typed):
         typed(answer)
         done = manage("deprovision", "acme")
         assert (done.code, done.err) == (1, "Not confirmed; nothing was changed.")
-    assert "Its folder stays in the trash for 7 days." in done.out
+    assert "Its folder and secrets stay in the trash for 7 days: undelete brings it back." in done.out
     assert world.fresh(tenant).status == Status.RUNNING
     typed("acme\n")
     done = manage("deprovision", "acme")

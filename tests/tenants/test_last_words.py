@@ -38,6 +38,12 @@ def test_f2_planted_log_folder_link_costs_the_words_and_not_the_removal(tenant, 
     assert "last words are lost" in caplog.text
 
 
+def test_f2_a_link_in_the_place_of_the_last_words_is_not_read(tenant, tmp_path):
+    (tmp_path / "shadow").write_text("root:x")
+    (tenant.folder / "logs" / last_words.NAME).symlink_to(tmp_path / "shadow")
+    assert last_words.read(tenant) == ""
+
+
 def test_nothing_to_keep_or_nowhere_to_keep_it_is_fine(tenant):
     last_words.save(tenant, " \n")
     assert list((tenant.folder / "logs").iterdir()) == []

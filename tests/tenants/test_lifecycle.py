@@ -15,12 +15,13 @@ import pytest
 from django.db import connection
 
 from audit.models import AuditEntry
-from tenants import reconcile, services
+from tenants import operations, reconcile, services
 from tenants.models import Event, QuarantinedPort, Run, StepRecord, Tenant, TenantSecret
 from tenants.provisioning.plans import PROCEDURE
 from tenants.provisioning.runner import execute
 from tenants.runtimes.base import AgentState
 from tenants.states import Desired, Health, HoldKind, Reason, RunKind, RunStatus, Status
+from tests.commands import manage
 from tests.factories import ChannelFactory, MemberFactory, PlanFactory, UserFactory
 from tests.fakes import NeverHealthy, ServingRuntime
 from vault.models import Secret
@@ -602,6 +603,10 @@ def test_what_an_agent_printed_before_it_failed_is_kept_and_told_without_its_sec
     kept = (tenant.folder / "logs" / "last-failure.log").read_text()
     for text in (tenant.detail, kept, tenant.runs.get().error):
         assert "my token is *** and I crash" in text
+    told = operations.read_logs(actor=OPERATOR, tenant=tenant)
+    assert told.splitlines() == [operations.GONE, "started", "my token is *** and I crash"]
+    assert "*** and I crash" in next(operations.follow_logs(actor=OPERATOR, tenant=tenant))
+    assert "*** and I crash" in manage("logs", tenant.slug).out
 
 
 def test_a_repair_that_fails_is_not_called_running_and_leaves_no_route(world, monkeypatch):

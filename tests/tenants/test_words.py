@@ -27,6 +27,10 @@ def still():
         ({"status": "running", "running_since": NOW - timedelta(days=3, hours=5)}, "Running for 3 days"),
         ({"status": "running", "running_since": NOW}, "Running for less than a minute"),
         ({"status": "running", "health": Health.FAILING}, "Running: its health check fails"),
+        (
+            {"status": "running", "health": Health.FAILING, "health_at": NOW - timedelta(minutes=5)},
+            "Running, and has not answered for 5 minutes",
+        ),
         ({"status": "error", "reason": "oom_killed"}, "Error: the agent ran out of memory"),
         ({"status": "deploying", "reason": "waiting_for_health"}, "Deploying: waiting for the agent to answer"),
         ({"status": "suspended", "reason": "held"}, "Suspended"),

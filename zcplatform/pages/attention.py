@@ -53,7 +53,7 @@ def of_platform() -> list[Matter]:
 
 def _of_rows(tenants: Iterable[Tenant]) -> list[Matter]:
     return [
-        Matter(t.status, t.slug, words.reason(t) or words.headline(t), _page(t, "overview"), _ways(t)) for t in tenants
+        Matter(t.seen_as, t.slug, words.reason(t) or words.headline(t), _page(t, "overview"), _ways(t)) for t in tenants
     ]
 
 

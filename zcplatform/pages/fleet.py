@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from django.db.models import Count, Max, Q, Sum
+from django.db.models import Count, Max, Min, Q, Sum
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -16,7 +17,7 @@ from tenants import quotas
 from tenants.models import Node, Tenant
 from tenants.pages.bars import Bar, bar, short, size
 from tenants.records import UsageHour
-from tenants.states import Status
+from tenants.states import SILENT, Status
 from zcplatform.lib import clock
 
 PACE_DAYS, FAR_DAYS = 30, 730
@@ -43,23 +44,30 @@ class Spender:
 
 def counts() -> list[tuple[str, int]]:
     """How many tenants have each status; those that nobody has are left out but for running and error."""
-    found = dict(Tenant.objects.alive().order_by().values_list("status").annotate(Count("pk")))
+    found = Counter[str]()
+    for status, health, count in (
+        Tenant.objects.alive().order_by().values_list("status", "health").annotate(Count("pk"))
+    ):
+        found[Tenant(status=status, health=health).seen_as] += count
     kept = (Status.RUNNING, Status.DEPLOYING, Status.STOPPED, Status.SUSPENDED, Status.ERROR)
-    rows = [(status.value, found.get(status, 0)) for status in kept]
-    return rows + [(status.value, found[status]) for status in Status if status in found and status not in kept]
+    rows = [(status.value, found[status]) for status in kept]
+    others = [SILENT, *(status for status in Status if status not in kept)]
+    return rows + [(str(status), found[status]) for status in others if found[status]]
 
 
 def capacity() -> Capacity:
     """Slots of the active nodes, memory and disk of the host, and when the first of them runs out."""
     slots = _slots()
+    promised = _promised()
     bars = [bar(_("Slots"), slots[0], slots[1])]
     host = HostSnapshot.objects.newest()
     if host and clock.now().timestamp() - host.ts < FRESH_S:
-        bars.append(_measured(_("Memory"), host.mem_bytes, host.mem_total))
+        bars.append(_measured(_("Memory promised"), promised, host.mem_total))
+        bars.append(_measured(_("Memory in use"), host.mem_bytes, host.mem_total))
         bars.append(_measured(_("Disk"), host.disk_bytes, host.disk_total))
     else:
-        bars += [Bar(_("Memory"), "", "", None), Bar(_("Disk"), "", "", None)]
-    return Capacity(bars, forecast(*slots, _promised(), host.mem_total if host else 0))
+        bars += [Bar(label, "", "", None) for label in (_("Memory promised"), _("Memory in use"), _("Disk"))]
+    return Capacity(bars, forecast(*slots, promised, host.mem_total if host else 0))
 
 
 def _slots() -> tuple[int, int]:
@@ -82,26 +90,41 @@ def _promised() -> int:
 
 
 def forecast(held: int, slots: int, promised: int, memory: int) -> str:
-    """When slots or the plans' memory run out, at the pace of the last thirty days."""
-    since = clock.now() - timedelta(days=PACE_DAYS)
-    made = Tenant.objects.filter(created_at__gte=since, slot__isnull=False).aggregate(
-        count=Count("pk"), mb=Sum("plan__memory_limit_mb")
-    )
+    """When slots or the memory that plans promise run out, at the pace of up to thirty days; empty before a day of
+    tenants is there to tell it from."""
+    days = _days_known()
     if memory and promised > memory:
         return _("The plans promise %(promised)s of memory; the host has %(memory)s.") % {
             "promised": size(promised),
             "memory": size(memory),
         }
-    days = [
-        room / (pace / PACE_DAYS)
-        for room, pace in ((slots - held, made["count"] or 0), (memory - promised, (made["mb"] or 0) * MB))
+    if days < 1:
+        return ""
+    since = clock.now() - timedelta(days=PACE_DAYS)
+    made = Tenant.objects.filter(created_at__gte=since, slot__isnull=False).aggregate(
+        count=Count("pk"), mb=Sum("plan__memory_limit_mb")
+    )
+    slots_text = _("Slots are full in about %(time)s, at the pace of the last %(days)s d.")
+    memory_text = _("All memory is promised in about %(time)s, at the pace of the last %(days)s d.")
+    full = sorted(
+        (room / (pace / days), text)
+        for room, pace, text in (
+            (slots - held, made["count"] or 0, slots_text),
+            (memory - promised, (made["mb"] or 0) * MB, memory_text),
+        )
         if pace and room >= 0
-    ]
-    if not days:
-        return _("No tenant was added in the last 30 days.")
-    if min(days) > FAR_DAYS:
-        return _("Room for more than two years, at the pace of the last 30 days.")
-    return _("Full in about %(time)s, at the pace of the last 30 days.") % {"time": _roughly(min(days))}
+    )
+    if not full:
+        return _("No tenant was added in the last %(days)s d.") % {"days": days}
+    if full[0][0] > FAR_DAYS:
+        return _("Room for more than two years, at the pace of the last %(days)s d.") % {"days": days}
+    return full[0][1] % {"time": _roughly(full[0][0]), "days": days}
+
+
+def _days_known() -> int:
+    """Whole days since the first tenant was made, 30 at most."""
+    first = Tenant.objects.aggregate(at=Min("created_at"))["at"]
+    return min(PACE_DAYS, (clock.now() - first).days) if first else 0
 
 
 def _roughly(days: float) -> str:

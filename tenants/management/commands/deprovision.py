@@ -18,9 +18,9 @@ class Command(TenantCommand):
 
     def act(self, tenant: Tenant, **options: Any) -> bool:
         kept = (
-            "Its folder is deleted for good."
+            "Its folder and its secrets are deleted for good."
             if options["purge"]
-            else f"Its folder stays in the trash for {settings.TRASH_DAYS} days."
+            else f"Its folder and secrets stay in the trash for {settings.TRASH_DAYS} days: undelete brings it back."
         )
         question = f"Deleting {tenant.slug} ends its agent and revokes its tokens. {kept} Type the slug to go on."
         self.confirm(question, tenant.slug, yes=options["yes"])

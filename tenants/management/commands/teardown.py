@@ -2,14 +2,16 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.conf import settings
+from django.db import transaction
 
-from tenants import services
+from tenants import secrets, services
 from tenants.cli import Telling, drive, outcome
 from tenants.models import Node, Tenant
 from tenants.runtimes import runtime_for
 from tenants.states import RunStatus, Status
 from tenants.status import save
 from zcplatform.lib import clock
+from zcplatform.lib.actors import SYSTEM
 from zcplatform.lib.commands import PlatformCommand
 from zcplatform.lib.words import count
 
@@ -28,7 +30,10 @@ class Command(PlatformCommand):
         self.confirm(question, settings.INSTANCE, yes=options["yes"])
         runs = [services.delete(actor=self.actor, tenant=tenant, purge=True) for tenant in tenants]
         ended = [drive(run, None if options["json"] else Telling(self.stdout.write)) for run in runs]
-        purged = [_purge(tenant) for tenant in Tenant.objects.filter(status=Status.DELETED).select_related("node")]
+        purged = [
+            _purge(tenant)
+            for tenant in Tenant.objects.filter(status=Status.DELETED, purged_at=None).select_related("node")
+        ]
         networks = [name for node in Node.objects.all() for name in runtime_for(node).remove_unused_networks()]
         failed = [outcome(run) for run in ended if run.status != RunStatus.SUCCEEDED]
         if options["json"]:
@@ -45,8 +50,10 @@ class Command(PlatformCommand):
 
 def _purge(tenant: Tenant) -> bool:
     """What an earlier deletion has kept in the trash goes as well."""
-    if not tenant.trash.exists():
-        return False
-    runtime_for(tenant.node).folders.purge(tenant.trash)
-    save(tenant, purged_at=clock.now())
-    return True
+    there = tenant.trash.exists()
+    if there:
+        runtime_for(tenant.node).folders.purge(tenant.trash)
+    with transaction.atomic():
+        save(tenant, purged_at=clock.now())
+        secrets.remove(tenant, actor=SYSTEM)
+    return there
