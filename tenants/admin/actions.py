@@ -173,8 +173,8 @@ _VERBS = (
         notes=(
             "Lost: the agent and its address, and every access token.",
             f"Kept for {settings.TRASH_DAYS} days, to be brought back: folder, settings, stored keys, members.",
-            f"The audit stays, and its runs for {settings.HISTORY_DAYS} days. The slug, the port and the slot are free for "
-            "others afterwards.",
+            f"The audit stays, and its runs for {settings.HISTORY_DAYS} days. "
+            "The slug, the port and the slot are free for others afterwards.",
         ),
     ),
 )

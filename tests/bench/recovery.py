@@ -23,7 +23,7 @@ import httpx
 
 from tenants.runtimes.docker_engine import Engine
 from tests import counterparts
-from tests.bench import SHORT, Row, sized
+from tests.bench import SHORT, Row, size
 from tests.faults.kernel import commands
 from tests.zcplatform.serving import children_of, tree_of
 from zcplatform.demo import Demo
@@ -127,7 +127,7 @@ def _on(runtime: str) -> Iterator[Row]:
             engine = Engine(os.environ.get("ZCPLATFORM_DOCKER_HOST", "unix:///var/run/docker.sock"))
             place = Place(demo, engine if runtime == "docker" else None)
             faults = OF_ALL + (IN_CONTAINERS if runtime == "docker" else AS_PROCESSES)
-            for fault in faults[: sized(len(faults), 3)]:
+            for fault in faults[: size(len(faults), 3)]:
                 row = _play(place, fault, runtime)
                 print(row.what, row.measured, flush=True)
                 yield row

@@ -34,5 +34,5 @@ def test_it_goes_with_the_agent(world, running):
 def test_the_upgrade_takes_it_from_the_latest_run(running):
     row = Tenant.objects.filter(pk=running.pk)
     row.update(image="")
-    import_module("tenants.migrations.0070_image").from_steps(apps, None)
+    import_module("tenants.migrations.0033_image").from_steps(apps, None)
     assert row.get().image == running.image

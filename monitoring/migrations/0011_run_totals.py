@@ -2,7 +2,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("monitoring", "0020_alert_units"), ("tenants", "0070_image")]
+    dependencies = [("monitoring", "0010_alert_units"), ("tenants", "0033_image")]
 
     operations = [
         migrations.CreateModel(
