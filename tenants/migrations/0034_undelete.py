@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('tenants', '0032_usage_sources'),
+        ('tenants', '0033_image'),
     ]
 
     operations = [
