@@ -44,6 +44,7 @@ ASKED = {
     "alerts.manage": ("POST /alerts/rules", {**BODIES["POST /alerts/rules"], "tenant": "{tenant_id}"}),
     "tenant.resize": f"POST {T}/resize",
     "tenant.delete": f"DELETE {T}",
+    "tenant.undelete": f"POST {T}/undelete",
     "tenant.transfer": f"POST {T}/transfer",
     "secrets.rotate": f"POST {T}/rotate-secrets",
     "egress.update": (f"PATCH {T}/config", {"egress": "allowlist"}),

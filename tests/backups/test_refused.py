@@ -287,17 +287,17 @@ def test_f8_a_newer_schema_is_refused_with_both_versions_named(two, forged, tmp_
 
 
 def test_f8_an_older_schema_is_migrated_before_it_is_put_in_place(two, forged, tmp_path):
-    """As it was before the door counted; upgrades from the first version are tests of ``upgrade``."""
+    """As it was before history ended; upgrades from the first version are tests of ``upgrade``."""
     on_database(
         forged,
         tmp_path,
-        *(f"ALTER TABLE usage_counters DROP COLUMN {name}" for name in ("turn", "passed", "ahead")),
-        "DROP TABLE usage_sources",
-        "DELETE FROM django_migrations WHERE name IN ('0009_usage_ahead', '0032_usage_sources')",
+        "ALTER TABLE tenants DROP COLUMN image",
+        "DROP TABLE run_totals",
+        "DELETE FROM django_migrations WHERE name IN ('0033_image', '0034_undelete', '0011_run_totals')",
     )
     forged.describe(rows={})
     told = json.loads(two.home.do("restore", "--archive", str(forged.write()), "--yes", "--json"))
-    assert told["migrated"] == ["tenants.0032_usage_sources", "monitoring.0009_usage_ahead"]
+    assert sorted(told["migrated"]) == ["monitoring.0011_run_totals", "tenants.0033_image", "tenants.0034_undelete"]
     assert two.home.look() == two.was
 
 

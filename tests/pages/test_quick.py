@@ -46,7 +46,7 @@ BOSS = {
     "/tenants/t-0001/alerts/rules/add": 5,
     "/tenants/t-0001/alerts/notifiers/add/webhook": 5,
     "/tenants/t-0001/rename": 5,
-    "/tenants/t-0001/transfer": 6,
+    "/tenants/t-0001/transfer": 7,
     "/tenants/t-0001/access/rotate": 5,
     "/tenants/t-0001/pairing/reset": 5,
     "/tenants/t-0001/do/delete": 5,
