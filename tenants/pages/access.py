@@ -45,6 +45,7 @@ def page(request: HttpRequest, tenant: Tenant, viewer: Viewer, **context: Any) -
     token = once.take(request, f"token:{tenant.public_id}")
     rows = live().filter(tenant=tenant).order_by("pk")
     context |= {"tokens": rows, "token": token, "key": uuid4().hex}
+    context["run_of"] = once.take(request, f"run:{tenant.public_id}")
     answer = show(request, "access.html", tenant, viewer, "access", **context)
     answer["Cache-Control"] = "no-store, private"
     return answer
@@ -85,6 +86,8 @@ def rotate_view(request: HttpRequest, tenant: Tenant, viewer: Viewer) -> HttpRes
         with telling(request):
             rotated = services.rotate_secrets(actor=viewer.actor, tenant=tenant)
             once.keep(request, f"token:{tenant.public_id}", rotated.access_token.reveal())
+            if rotated.run:
+                once.keep(request, f"run:{tenant.public_id}", str(rotated.run.public_id))
         return redirect(address(tenant, "access"))
     return confirm(
         request,

@@ -55,23 +55,28 @@ class AgentUser:
         raise Misconfigured(f"{text} Or allow it with {FLAG}.", type="unprivileged_process")
 
 
-def agent_user(paths: Iterable[str] = ()) -> AgentUser:
-    """Of an agent that uses these paths (its program, files and folders); of the demo agent when there are none."""
+def agent_user(paths: Iterable[str] = (), uid: int = -1) -> AgentUser:
+    """Of an agent that uses these paths (its program, files and folders), some of which may be for ``uid`` alone; of the
+    demo agent when there are none."""
     ways = [Path(path) for path in paths] or [Path(sys.executable), Path(settings.HOME) / "tenants"]
     is_root = os.geteuid() == 0
-    closed = tuple(dict.fromkeys(name for way in ways for name in _closed(way))) if is_root else ()
+    closed = tuple(dict.fromkeys(name for way in ways for name in _closed(way, uid))) if is_root else ()
     own = is_root and not closed
     return AgentUser(own, own or bool(settings.ALLOW_UNPRIVILEGED_PROCESS), closed)
 
 
-def _closed(path: Path) -> Iterable[str]:
-    """The folders on the way to ``path`` that only their owner or group may enter, and the file itself where nobody
-    else may use it."""
+def _closed(path: Path, uid: int) -> Iterable[str]:
+    """The folders on the way to ``path`` that ``uid`` may not enter, and the file itself where it may not use it."""
     for way in (path.absolute(), path.resolve()):
-        yield from (str(folder) for folder in reversed(way.parents) if _lacks(folder, 0o001))
-        if way.is_file() and _lacks(way, 0o005):
+        yield from (str(folder) for folder in reversed(way.parents) if _lacks(folder, 0o1, uid))
+        if way.is_file() and _lacks(way, 0o5 if os.access(way, os.X_OK) else 0o4, uid):
             yield str(way)
 
 
-def _lacks(path: Path, bits: int) -> bool:
-    return path.exists() and not path.stat().st_mode & bits
+def _lacks(path: Path, bits: int, uid: int) -> bool:
+    """Whether the mode refuses ``bits`` to ``uid`` and the group of the same number, as the kernel decides it."""
+    if not path.exists():
+        return False
+    seen = path.stat()
+    shift = 6 if seen.st_uid == uid else 3 if seen.st_gid == uid else 0
+    return (seen.st_mode >> shift) & bits != bits

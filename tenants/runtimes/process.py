@@ -114,7 +114,7 @@ class ProcessRuntime:
             record = run.ours()
             if record is None:
                 raise RunFailed("The agent to start is not there.", type="spec_drift")
-            user = agent_user(record["job"]["paths"]).require()
+            user = agent_user(record["job"]["paths"], record["uid"]).require()
             if alive(run.state()):
                 return
             run.clear_leftovers()
@@ -148,7 +148,7 @@ class ProcessRuntime:
         record, state = run.ours(), run.state()
         if record is None or not alive(state):
             return ()
-        uid = spec.uid if agent_user(record["job"]["paths"]).own else os.geteuid()
+        uid = spec.uid if agent_user(record["job"]["paths"], spec.uid).own else os.geteuid()
         found = [] if record["fingerprint"] == spec.fingerprint() else ["it was started from another spec"]
         return found + [line for pid in shim_tree.descendants(state["shim"][0]) for line in loosened(pid, uid)]
 

@@ -255,7 +255,7 @@ def test_what_stayed_behind_goes_with_its_channel_and_with_its_tenant(world):
     assert Secret.objects.count() == 4
     configuration.delete_channel(actor=OPERATOR, channel=Channel.objects.get(pk=channel.pk))
     assert Secret.objects.count() == 2
-    world.drive(services.delete(actor=OPERATOR, tenant=world.fresh(tenant)))
+    world.drive(services.delete(actor=OPERATOR, tenant=world.fresh(tenant), purge=True))
     assert not Secret.objects.exists()
 
 

@@ -117,7 +117,8 @@ def test_a_new_configuration_reaches_an_agent_that_resists(world, monkeypatch, p
 
     monkeypatch.setattr(DemoAgent, "argv", argv)
     made = services.create_tenant(actor=OPERATOR, name="Old", plan="pro", runtime="process", deploy_now=True)
-    assert world.drive(made.run).status == "succeeded"
+    run = world.drive(made.run)
+    assert (run.status, run.error) == ("succeeded", "")
     tenant = world.fresh(made.tenant)
     assert told(tenant) == "Old"
     run = world.drive(services.rename(actor=OPERATOR, tenant=tenant, name="New"))
