@@ -56,8 +56,8 @@ class AgentUser:
 
 
 def agent_user(paths: Iterable[str] = (), uid: int = -1) -> AgentUser:
-    """Of an agent that uses these paths (its program, files and folders), some of which may be for ``uid`` alone; of the
-    demo agent when there are none."""
+    """Of an agent that uses these paths (its program, files and folders), some of which may be for ``uid`` alone; of
+    the demo agent when there are none."""
     ways = [Path(path) for path in paths] or [Path(sys.executable), Path(settings.HOME) / "tenants"]
     is_root = os.geteuid() == 0
     closed = tuple(dict.fromkeys(name for way in ways for name in _closed(way, uid))) if is_root else ()
