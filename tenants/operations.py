@@ -47,10 +47,11 @@ def read_logs(*, actor: Actor, tenant: Tenant, tail: int = 100, times: bool = Fa
 
 def _last_words(tenant: Tenant, tail: int, *, times: bool = False) -> str:
     """Of an agent that failed and was removed: what it printed before."""
-    lines = last_words.read(tenant).split("\n")[-max(1, min(tail, MAX_TAIL)) - 1 :]
-    if not any(lines):
+    kept = last_words.read(tenant).rstrip("\n")
+    if not kept:
         return ""
-    told = [f"- {GONE}", *(line if _TIME.match(line) or not line else f"- {line}" for line in lines)]
+    lines = kept.split("\n")[-max(1, min(tail, MAX_TAIL)) :]
+    told = [f"- {GONE}", *(line if _TIME.match(line) else f"- {line}" for line in lines), ""]
     return "\n".join(told if times else [_TIME.sub("", line) for line in told])
 
 
